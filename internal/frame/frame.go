@@ -1,0 +1,179 @@
+// Package frame reads the cross_comm wire frame: one JSON object with the keys
+// msg_id, from_client_id, to_client_id, msg_type, content, timestamp and oss_key.
+//
+// A relay must know who sent a frame and whom it is for, and must pass the
+// frame on untouched. So this package never builds a tree: [Scan] validates
+// the whole text in one pass and returns where the values lie.
+//
+// What counts as valid is what Python's json.loads accepts, since the original
+// server is written on it: JSON (RFC 8259) plus NaN, Infinity and -Infinity,
+// numbers of any size and lone surrogates in strings. Of duplicate keys the last one
+// wins, and a key may be written with escapes, as in any full JSON parser.
+//
+// All functions are pure and may be called concurrently.
+package frame
+
+import "fmt"
+
+// MaxDepth is how deeply arrays and objects may nest, the frame's own object
+// included. Python's parser gives up near 1,000 levels and Jackson's at 1,000, so
+// a deeper frame could not be read by the peers it is relayed to.
+const MaxDepth = 900
+
+// A Frame holds the values of a scanned frame. From, To and Type are decoded
+// strings; the others are the JSON text of the values. All may alias the
+// scanned bytes, so they are valid as long as those are.
+type Frame struct {
+	From, To, Type []byte
+	MsgID          []byte // JSON text
+	Content        []byte // JSON text
+	Timestamp      []byte // JSON text
+	OSSKey         []byte // JSON text; nil if the key is missing
+}
+
+// An Error says why a text is no frame, or no JSON.
+type Error struct {
+	Offset int    // where in the text, in bytes; 0 also if it is about the whole
+	Reason string // never holds more than a few bytes of the text
+}
+
+func (e *Error) Error() string {
+	if e.Offset == 0 {
+		return e.Reason
+	}
+	return fmt.Sprintf("%s at byte %d", e.Reason, e.Offset)
+}
+
+// the keys of a frame, as bits of the set of those seen
+const (
+	keyMsgID = 1 << iota
+	keyFrom
+	keyTo
+	keyType
+	keyContent
+	keyTimestamp
+	keyOSSKey
+
+	required = keyMsgID | keyFrom | keyTo | keyType | keyContent | keyTimestamp
+)
+
+var keyNames = [...]string{"msg_id", "from_client_id", "to_client_id", "msg_type", "content", "timestamp", "oss_key"}
+
+// Scan validates data as one frame and returns its values. It returns an
+// *[Error] if data is not valid UTF-8 JSON (in the sense of the package
+// comment), is not an object, lacks a key other than oss_key, has any other
+// key, or if from_client_id, to_client_id or msg_type is not a string.
+// Whether msg_type is a known one is for the caller to say.
+func Scan(data []byte) (Frame, error) {
+	s := scanner{data: data}
+	var f Frame
+	var from, to, typ []byte
+	seen := 0
+
+	s.space()
+	if !s.take('{') {
+		return Frame{}, s.fail("not a JSON object")
+	}
+	s.depth = 1
+	s.space()
+	for more := !s.take('}'); more; {
+		start := s.pos
+		raw, err := s.str()
+		if err != nil {
+			return Frame{}, err
+		}
+		key := keyOf(raw)
+		if key == 0 {
+			s.pos = start
+			return Frame{}, s.fail("unknown key " + clip(raw))
+		}
+		val, err := s.member()
+		if err != nil {
+			return Frame{}, err
+		}
+		seen |= key
+		switch key {
+		case keyMsgID:
+			f.MsgID = val
+		case keyFrom:
+			from = val
+		case keyTo:
+			to = val
+		case keyType:
+			typ = val
+		case keyContent:
+			f.Content = val
+		case keyTimestamp:
+			f.Timestamp = val
+		case keyOSSKey:
+			f.OSSKey = val
+		}
+		if more, err = s.another('}'); err != nil {
+			return Frame{}, err
+		}
+	}
+	s.space()
+	if s.pos != len(data) {
+		return Frame{}, s.fail("text after the JSON object")
+	}
+	for i, name := range keyNames {
+		if required&^seen&(1<<i) != 0 {
+			return Frame{}, &Error{Reason: "missing key " + name}
+		}
+	}
+	// Only now is it known which of duplicate keys counts.
+	var ok [3]bool
+	f.From, ok[0] = unquote(from)
+	f.To, ok[1] = unquote(to)
+	f.Type, ok[2] = unquote(typ)
+	for i, ok := range ok {
+		if !ok {
+			return Frame{}, &Error{Reason: keyNames[1+i] + " is not a string"}
+		}
+	}
+	return f, nil
+}
+
+// keyOf returns the bit of a key given as JSON text, 0 for an unknown one.
+func keyOf(raw []byte) int {
+	name, _ := unquote(raw)
+	switch string(name) {
+	case "msg_id":
+		return keyMsgID
+	case "from_client_id":
+		return keyFrom
+	case "to_client_id":
+		return keyTo
+	case "msg_type":
+		return keyType
+	case "content":
+		return keyContent
+	case "timestamp":
+		return keyTimestamp
+	case "oss_key":
+		return keyOSSKey
+	}
+	return 0
+}
+
+func clip(b []byte) string {
+	if len(b) > 40 {
+		b = b[:40]
+	}
+	return fmt.Sprintf("%q", b)
+}
+
+// Valid returns nil if data is exactly one JSON value in the sense of the
+// package comment, with white space allowed around it, or else an *[Error].
+func Valid(data []byte) error {
+	s := scanner{data: data}
+	s.space()
+	if _, err := s.value(); err != nil {
+		return err
+	}
+	s.space()
+	if s.pos != len(data) {
+		return s.fail("text after the JSON value")
+	}
+	return nil
+}
