@@ -1,0 +1,262 @@
+package crosscomm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/joho/godotenv"
+)
+
+// Role is what a Service is: the Server, or a Client of one.
+type Role string
+
+// The two roles.
+const (
+	Client Role = "client"
+	Server Role = "server"
+)
+
+// AnyPort as [Config.Port] makes a server listen on a free port.
+const AnyPort = -1
+
+// Defaults of [Config], those of the original.
+const (
+	DefaultPort              = 9898
+	DefaultHeartbeatInterval = 30 * time.Second
+	DefaultHeartbeatTimeout  = 60 * time.Second
+	DefaultStateFile         = "cross_comm_clients.yaml"
+	DefaultMaxMessageSize    = 1 << 20
+	DefaultMaxQueuedBytes    = 16 << 20
+	DefaultBackoffMin        = 500 * time.Millisecond
+	DefaultBackoffMax        = 30 * time.Second
+)
+
+// Config is what a [Service] is made of. Only Role is needed; the zero value
+// of any other field means its default.
+type Config struct {
+	Role Role
+
+	// IP is the address that a server listens on ("0.0.0.0" if empty: all of
+	// them), or the server's address or host name for a client ("127.0.0.1" if
+	// empty). It has no scheme and no port.
+	IP string
+	// Port is the server's port, 9898 if zero.
+	Port int
+	// URL takes the place of IP and Port of a client, for a server that is
+	// mounted at a path: "ws://host:port/path".
+	URL string
+
+	// ClientID is this client's name to all others. It must be unlike any other
+	// client's, have at most 256 bytes, no control characters, and not be "all" or "server". If empty, an id
+	// is made of the machine's MAC address and a random part, as in the original.
+	ClientID string
+
+	// HeartbeatInterval is how often a client tells that it is alive, and how
+	// often a server looks for clients that do not: 30 s if zero.
+	HeartbeatInterval time.Duration
+	// HeartbeatTimeout is the silence after which a server counts a client as
+	// offline: 60 s if zero. It should be at least twice the clients'
+	// HeartbeatInterval.
+	HeartbeatTimeout time.Duration
+
+	// RetryLogin makes Login try until it has reached the server or its context
+	// ends, in place of returning the first error.
+	RetryLogin bool
+	// NoReconnect leaves a client disconnected when it has lost its link.
+	NoReconnect bool
+	// Between attempts to connect a client waits a random time between zero and a bound
+	// that doubles with each attempt ("full jitter"), from BackoffMin (500 ms if zero) up to
+	// BackoffMax (30 s if zero).
+	BackoffMin, BackoffMax time.Duration
+	// OnUp is called after each login of a client, OnDown with the reason
+	// each time that it has lost the link, except by Logout. OnDown is called last, and no
+	// OnUp follows, if the client gives up: see [ErrReplaced], [ErrLoginRejected], NoReconnect.
+	// They are called one at a time, in order, and may take their time and use the Service.
+	OnUp   func()
+	OnDown func(err error)
+	// DialContext opens a client's network connections, if not nil, in place of a
+	// net.Dialer. Proxies from the environment (HTTP_PROXY) are not used either way.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// StateFile is where a server keeps the states of its clients, as YAML, under a
+	// lock on the file of the same name with ".lock" at its end:
+	// "cross_comm_clients.yaml" if empty. A relative name is one in DataDir.
+	StateFile string
+	// NoStateFile makes a server keep no file.
+	NoStateFile bool
+	// DataDir is the directory for a server's files; the working directory if
+	// empty. It is made if it is missing.
+	DataDir string
+	// OnLogin is called when a client has logged in, OnLogout when it has logged
+	// out (err is nil), or when its link has ended otherwise. The calls for one server come one at a time and in order.
+	OnLogin  func(clientID string)
+	OnLogout func(clientID string, err error)
+
+	// MaxMessageSize is the number of bytes that a message may have on the wire:
+	// 1 MiB if zero, which is what the original peers take. A larger one that arrives
+	// costs its sender the connection (code 1009).
+	MaxMessageSize int
+	// MaxQueuedBytes bounds what a server holds for one client that reads more
+	// slowly than others send to it: 16 MiB if zero. A client that falls behind
+	// further is sent what is queued, if it still takes that, and then closed with
+	// [CloseTooSlow].
+	MaxQueuedBytes int
+	// Compression agrees to permessage-deflate, without context takeover, if the
+	// other side wants it. It costs more processor time than it saves on most networks.
+	Compression bool
+
+	// EnvFile is a file of NAME=value lines, ".env" if empty, that need not be there. The OSS fields take their values from the
+	// environment, or else from it; it is not added to the environment.
+	EnvFile string
+	// OSS tells where images, files and folders are kept. Empty fields are
+	// filled from OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.
+	OSS OSSConfig
+
+	// Logger is told what happens; nothing is logged if it is nil.
+	Logger *slog.Logger
+}
+
+// OSSConfig is how to reach a bucket of Aliyun OSS. Its secret is kept out
+// of logs and of fmt's output.
+type OSSConfig struct {
+	Endpoint        string
+	BucketName      string
+	AccessKeyID     string
+	AccessKeySecret string
+}
+
+// String returns the settings without the secret.
+func (o OSSConfig) String() string {
+	secret := ""
+	if o.AccessKeySecret != "" {
+		secret = "(hidden)"
+	}
+	return fmt.Sprintf("{Endpoint:%s BucketName:%s AccessKeyID:%s AccessKeySecret:%s}", o.Endpoint, o.BucketName, o.AccessKeyID, secret)
+}
+
+// GoString is String: %#v shall not print the secret either.
+func (o OSSConfig) GoString() string { return o.String() }
+
+// LogValue is String for slog.
+func (o OSSConfig) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// withDefaults returns the configuration with every field filled, or says
+// which is wrong.
+func (c Config) withDefaults() (Config, error) {
+	fill(&c.Port, DefaultPort)
+	fill(&c.HeartbeatInterval, DefaultHeartbeatInterval)
+	fill(&c.HeartbeatTimeout, DefaultHeartbeatTimeout)
+	fill(&c.BackoffMin, DefaultBackoffMin)
+	fill(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
+	fill(&c.StateFile, DefaultStateFile)
+	fill(&c.MaxMessageSize, DefaultMaxMessageSize)
+	fill(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	fill(&c.EnvFile, ".env")
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch c.Role {
+	case Client:
+		fill(&c.IP, "127.0.0.1")
+		fill(&c.ClientID, newClientID())
+		if c.URL == "" {
+			c.URL = "ws://" + net.JoinHostPort(strings.Trim(c.IP, "[]"), strconv.Itoa(c.Port)) + "/"
+		}
+	case Server:
+		fill(&c.IP, "0.0.0.0")
+		fill(&c.ClientID, newClientID())
+		if !filepath.IsAbs(c.StateFile) {
+			c.StateFile = filepath.Join(c.DataDir, c.StateFile)
+		}
+	}
+	if err := c.check(); err != nil {
+		return Config{}, fmt.Errorf("crosscomm: config: %w", err)
+	}
+	c.readEnvironment()
+	return c, nil
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c *Config) check() error {
+	if c.Role != Client && c.Role != Server {
+		return fmt.Errorf("Role is %q; it must be crosscomm.Client or crosscomm.Server", string(c.Role))
+	}
+	if strings.Contains(c.IP, "/") {
+		return fmt.Errorf("IP is %q; it must be an address or a host name alone (a client may have a URL instead)", c.IP)
+	}
+	if _, _, err := net.SplitHostPort(c.IP); err == nil {
+		return fmt.Errorf("IP is %q; the port goes into Port", c.IP)
+	}
+	if c.Port > 65535 || c.Port < 0 && (c.Role == Client || c.Port != AnyPort) {
+		return fmt.Errorf("Port is %d; it must be between 1 and 65535", c.Port)
+	}
+	for name, n := range map[string]int64{
+		"HeartbeatInterval": int64(c.HeartbeatInterval),
+		"HeartbeatTimeout":  int64(c.HeartbeatTimeout),
+		"BackoffMin":        int64(c.BackoffMin),
+		"BackoffMax":        int64(c.BackoffMax),
+		"MaxMessageSize":    int64(c.MaxMessageSize),
+		"MaxQueuedBytes":    int64(c.MaxQueuedBytes),
+	} {
+		if n < 0 {
+			return fmt.Errorf("%s is negative", name)
+		}
+	}
+	if c.BackoffMax < c.BackoffMin {
+		return fmt.Errorf("BackoffMax (%v) is less than BackoffMin (%v)", c.BackoffMax, c.BackoffMin)
+	}
+	if err := checkID(c.ClientID); err != nil {
+		return fmt.Errorf("ClientID: %w", err)
+	}
+	if c.Role == Server {
+		if c.URL != "" {
+			return errors.New("URL is for a client")
+		}
+		return nil
+	}
+	u, err := url.Parse(c.URL)
+	switch {
+	case err != nil:
+		return fmt.Errorf("URL: %w", err)
+	case u.Scheme != "ws" && u.Scheme != "wss", u.Host == "":
+		return fmt.Errorf("URL is %q; it must look like ws://host:port/path", c.URL)
+	}
+	return nil
+}
+
+// readEnvironment fills the OSS settings. Nothing in it is fatal: who sends no
+// files needs none.
+func (c *Config) readEnvironment() {
+	file, err := godotenv.Read(c.EnvFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.Logger.Warn("the environment file is not used", "file", c.EnvFile, "error", err)
+	}
+	for name, field := range map[string]*string{
+		"OSS_ENDPOINT":          &c.OSS.Endpoint,
+		"OSS_BUCKET_NAME":       &c.OSS.BucketName,
+		"OSS_ACCESS_KEY_ID":     &c.OSS.AccessKeyID,
+		"OSS_ACCESS_KEY_SECRET": &c.OSS.AccessKeySecret,
+	} {
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			value = file[name]
+		}
+		fill(field, strings.TrimSpace(value))
+	}
+}

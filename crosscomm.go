@@ -1,0 +1,254 @@
+// Package crosscomm lets programs on several devices and in several languages
+// exchange text, JSON, dicts and bytes through one WebSocket server. It speaks the wire of
+// pywayne.cross_comm: its Python, Java and Swift programs work with this package's
+// server and with its client, unmodified.
+//
+// One type, [Service], is both roles. A server:
+//
+//	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, Port: 9898})
+//	…
+//	err = svc.StartServer(ctx) // until ctx ends
+//
+// or, in an HTTP service that is there already, mux.Handle("/ws", svc). A client:
+//
+//	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, IP: "192.168.1.10", ClientID: "robot-7"})
+//	…
+//	svc.MessageListener(func(ctx context.Context, m *crosscomm.Message) error {
+//		fmt.Println(m.FromClientID, m.Text())
+//		return nil
+//	}, crosscomm.ListenerOptions{Type: crosscomm.TypeText})
+//	err = svc.Login(ctx)
+//	err = svc.SendMessage(ctx, "hello", crosscomm.TypeText, crosscomm.All)
+//	err = svc.Logout(ctx)
+//
+// A client that loses its link reconnects by itself.
+//
+// # What is guaranteed
+//
+// Messages from one sender to one receiver arrive in the order in which they were
+// sent, each at most once. A SendMessage of a client that returns nil
+// has written the message to the link; whether the receiver was there, or the link broke
+// right then, the original's wire does not tell. All methods of a Service may be called concurrently, also by listeners.
+package crosscomm
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+)
+
+// Service is a server or a client: see [Config.Role]. Make one with [New].
+// All methods may be called concurrently, also from listeners and from the functions of the Config.
+type Service struct {
+	cfg       Config
+	log       *slog.Logger
+	listeners registry
+	events    lane // runs the Config's functions
+
+	client *client // nil for a server
+	server *server // nil for a client
+}
+
+// New makes a Service. It opens no connection and no file but [Config.EnvFile].
+// The error says which field of the configuration is wrong.
+func New(cfg Config) (*Service, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, log: cfg.Logger}
+	s.listeners.log = s.log
+	switch cfg.Role {
+	case Client:
+		s.client = newClient(s)
+	case Server:
+		s.server = newServer(s)
+	}
+	return s, nil
+}
+
+// Config returns the configuration with all defaults filled in.
+func (s *Service) Config() Config { return s.cfg }
+
+// ClientID returns this client's id: [Config.ClientID], or the one made for it.
+func (s *Service) ClientID() string { return s.cfg.ClientID }
+
+// MessageListener registers a listener for incoming messages and returns what removes it
+// again. Listeners may be added and removed at any time, and stay over reconnects and logouts.
+//
+// A client's listeners get what others send to its id or to "all", a server's
+// what clients send to "server" or to "all". A Service never hears itself.
+//
+// A listener is called for one message at a time, in the order of arrival, off the
+// connection's goroutines: it may block, take minutes, and call any method of the
+// Service. Other listeners do not wait for it. When 64 MiB of messages wait for one listener, the
+// connection they come from is not read further until it goes on.
+//
+// The context ends at Logout, or when the server stops; what then still
+// waits is dropped. An error or a panic of a listener is logged, and changes nothing else.
+// After remove no call begins any more; one that runs is not waited for.
+func (s *Service) MessageListener(l Listener, opts ListenerOptions) (remove func()) {
+	return s.listeners.add(l, opts)
+}
+
+// Login connects a client, logs it in, and returns when the server has
+// answered; from then on the client keeps itself connected until [Service.Logout]. The context bounds
+// Login only. A client that is logged in, or busy reconnecting, stays so, and nil is returned.
+//
+// Without [Config.RetryLogin] any failure is returned at once: [ErrLoginRejected] if the
+// server does not want this client, else the error of the network. Then only the end of ctx ends it, or
+// a rejection. A server that does not answer within 10 s has failed. On a server it
+// returns [ErrRole].
+func (s *Service) Login(ctx context.Context) error {
+	if s.client == nil {
+		return wrongRole("Login", Client)
+	}
+	return s.client.login(ctx)
+}
+
+// Logout logs a client out, closes its link, and returns when that is done; at
+// the latest after 2 s, and sooner if ctx ends, it is cut. What was sent before is written first.
+// Senders that wait for the link get [ErrNotConnected]. A client that is not logged in does nothing. On
+// a server it returns [ErrRole].
+func (s *Service) Logout(ctx context.Context) error {
+	if s.client == nil {
+		return wrongRole("Logout", Client)
+	}
+	s.client.logout(ctx)
+	return nil
+}
+
+// IsConnected reports whether a client's link is up, or a server is serving.
+func (s *Service) IsConnected() bool {
+	if s.client != nil {
+		return s.client.connected()
+	}
+	return s.server.serving()
+}
+
+// SendMessage sends content to one client, to [All], or to [ServerID].
+//
+// What content may be depends on the type, as in the original:
+//
+//   - [TypeText]: a string or []byte of UTF-8; anything else but nil as fmt.Sprint writes it
+//   - [TypeJSON]: a string, []byte or json.RawMessage with a JSON document; anything else is marshaled
+//   - [TypeDict]: anything that can be marshaled to JSON
+//   - [TypeBytes]: []byte; a string is taken for base64 and sent as it is; nil is sent as null
+//
+// Floats may be NaN or infinite, which Python and Go read, and Java does not.
+//
+// A client's SendMessage returns nil when the message is written to the link. While the link
+// is down it waits until it is up again or ctx ends; then, and at once for a client that is not
+// logged in, the error is [ErrNotConnected]. If ctx ends while a slow link is taking the message, it may
+// still arrive. A server's SendMessage queues the message and does not wait: for a
+// client that is not there, or reads too slowly, it returns [ErrOffline]; for a server that is not
+// running [ErrNotConnected]. With [All] it goes to whoever is there.
+//
+// The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver] and [ErrNoObjectStore].
+func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
+	if s.client != nil {
+		return s.client.send(ctx, content, t, toClientID)
+	}
+	return s.server.send(content, t, toClientID)
+}
+
+// ListClients asks the server for its clients: those online, or all it ever
+// knew. It waits for the link if that is down, and for the answer; if ctx has no deadline, 5 s in all. The errors are
+// [ErrNotConnected] and the context's; on a server [ErrRole]: see [Service.Clients].
+func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList, error) {
+	if s.client == nil {
+		return nil, wrongRole("ListClients", Client)
+	}
+	return s.client.list(ctx, onlyOnline)
+}
+
+// StartServer listens on IP and Port and serves until ctx ends or Stop is
+// called, then closes the connections with code 1001 (going away), keeps the clients' states, and
+// returns nil when no goroutine of it is left, within about a second: no peer is waited
+// for. A listener that is running has its context ended, and is waited for up to 5 s. If it cannot listen, or the server runs already, it
+// returns an error. On a client it returns [ErrRole].
+func (s *Service) StartServer(ctx context.Context) error {
+	if s.server == nil {
+		return wrongRole("StartServer", Server)
+	}
+	port := s.cfg.Port
+	if port == AnyPort {
+		port = 0
+	}
+	addr := net.JoinHostPort(s.cfg.IP, fmt.Sprint(port))
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("crosscomm: cannot listen: %w (is another server running there? choose another port, or stop it)", err)
+	}
+	return s.Serve(ctx, l)
+}
+
+// Serve is [Service.StartServer] on a listener of the caller's, which it closes.
+func (s *Service) Serve(ctx context.Context, l net.Listener) error {
+	if s.server == nil {
+		l.Close()
+		return wrongRole("Serve", Server)
+	}
+	return s.server.serve(ctx, l)
+}
+
+// ServeHTTP makes a server part of any HTTP service: it takes the WebSocket
+// connections that come to it, at any path. Requests that are none are
+// answered with 426 and a hint. It needs no StartServer, but [Service.Stop]
+// when the program ends: an http.Server does not close WebSockets.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.server == nil {
+		http.Error(w, "this crosscomm.Service is a client", http.StatusInternalServerError)
+		return
+	}
+	s.server.serveHTTP(w, r)
+}
+
+// Stop ends what StartServer or ServeHTTP began, as the end of StartServer's
+// context does, and returns when that is done or ctx ends. A stopped server can be
+// started again with StartServer. For a client it is [Service.Logout].
+func (s *Service) Stop(ctx context.Context) error {
+	if s.client != nil {
+		return s.Logout(ctx)
+	}
+	return s.server.stop(ctx)
+}
+
+// GetOnlineClients returns the ids of the clients that are logged in and have
+// not timed out, sorted. For a client it returns nil.
+func (s *Service) GetOnlineClients() []string {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.hub.online()
+}
+
+// Clients returns all clients that a server knows, sorted by id, also those of
+// earlier runs, which it reads from the state file when it starts. For a client it returns nil.
+func (s *Service) Clients() []ClientInfo {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.hub.list(false)
+}
+
+// Stats returns the counters of a server; those of a client are zero.
+func (s *Service) Stats() Stats {
+	if s.server == nil {
+		return Stats{}
+	}
+	return s.server.stats.snapshot()
+}
+
+func wrongRole(method string, want Role) error {
+	return fmt.Errorf("crosscomm: %s: %w: only a %s can do that", method, ErrRole, want)
+}
+
+// event runs a function of the Config after those before it, off the caller's
+// goroutine.
+func (s *Service) event(f func()) { s.events.add(context.Background(), 0, f) }

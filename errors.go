@@ -1,0 +1,62 @@
+package crosscomm
+
+import (
+	"errors"
+
+	"github.com/crosscomm/crosscomm-go/internal/link"
+)
+
+// The kinds of error, to be told apart with errors.Is. What a method returns
+// wraps one of them and says more; each method tells which it may return.
+var (
+	// ErrRole: a method of the server role was called on a client, or the
+	// other way round.
+	ErrRole = errors.New("wrong role")
+
+	// ErrNotConnected: the client has not logged in, has logged out, or has lost
+	// the server for good. If a context ended while the client was waiting for
+	// the link to come back, the error is this one and the context's.
+	ErrNotConnected = errors.New("not connected")
+
+	// ErrLoginRejected: the server answered, and does not let this client in.
+	// Trying again is of no use without changing something.
+	ErrLoginRejected = errors.New("login rejected")
+
+	// ErrReplaced: another client logged in with the same id. The server has closed
+	// this one's link, and it does not reconnect: the two would take
+	// the id from each other forever.
+	ErrReplaced = errors.New("another client has logged in with this id")
+
+	// ErrContent: the content does not fit the message type, or cannot be
+	// written as JSON. Nothing was sent.
+	ErrContent = errors.New("bad content")
+
+	// ErrTooLarge: the message is larger than the receiver would take. Nothing
+	// was sent.
+	ErrTooLarge = errors.New("message too large")
+
+	// ErrReceiver: the id of the receiver is empty or malformed. Nothing was sent.
+	ErrReceiver = errors.New("bad receiver")
+
+	// ErrOffline: the server knows that the receiver is not there. Nothing was sent.
+	ErrOffline = errors.New("receiver is offline")
+
+	// ErrNoObjectStore: an image, a file or a folder cannot be sent, because
+	// there is no object storage to put it in. Nothing was sent.
+	ErrNoObjectStore = errors.New("no object store")
+
+	// ErrStopped: the server was stopped.
+	ErrStopped = errors.New("server stopped")
+)
+
+// CloseError tells that a connection was ended by a WebSocket close frame, and
+// by which: its Code, its Reason, and ByPeer if the other side closed first.
+// Find it with errors.As in what [Config.OnDown] and [Config.OnLogout] are given.
+type CloseError = link.CloseError
+
+// Close codes of our own that a server uses; the others are RFC 6455's.
+const (
+	CloseReplaced      = 4001 // a newer login has taken over the id
+	CloseTooSlow       = 4002 // the client reads too slowly: its queue is full
+	CloseLoginRejected = 4003 // the id cannot be used
+)

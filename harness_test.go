@@ -1,0 +1,249 @@
+package crosscomm_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// testServer is a server on a real port, stopped and checked for leaks at the
+// end of the test.
+type testServer struct {
+	*crosscomm.Service
+	addr string
+	stop func()
+}
+
+func startServer(t *testing.T, cfg crosscomm.Config) *testServer {
+	t.Helper()
+	return startServerAt(t, cfg, "127.0.0.1:0")
+}
+
+func startServerAt(t *testing.T, cfg crosscomm.Config, addr string) *testServer {
+	t.Helper()
+	cfg.Role = crosscomm.Server
+	if cfg.DataDir == "" {
+		cfg.DataDir = t.TempDir()
+	}
+	if cfg.EnvFile == "" {
+		cfg.EnvFile = filepath.Join(cfg.DataDir, ".env")
+	}
+	svc, err := crosscomm.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- svc.Serve(ctx, l) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("the server does not stop")
+		}
+	})
+	t.Cleanup(stop)
+	return &testServer{Service: svc, addr: l.Addr().String(), stop: stop}
+}
+
+func (s *testServer) url() string { return "ws://" + s.addr + "/" }
+
+// newClient makes a client of the server at addr, logged out at the end of the
+// test.
+func newClient(t *testing.T, addr, id string, cfg crosscomm.Config) *crosscomm.Service {
+	t.Helper()
+	cfg.Role = crosscomm.Client
+	cfg.URL = "ws://" + addr + "/"
+	cfg.ClientID = id
+	if cfg.BackoffMax == 0 {
+		cfg.BackoffMin, cfg.BackoffMax = 5*time.Millisecond, 50*time.Millisecond
+	}
+	svc, err := crosscomm.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := svc.Logout(context.Background()); err != nil {
+			t.Errorf("Logout: %v", err)
+		}
+	})
+	return svc
+}
+
+func login(t *testing.T, addr, id string) *crosscomm.Service {
+	t.Helper()
+	svc := newClient(t, addr, id, crosscomm.Config{})
+	if err := svc.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	return svc
+}
+
+// collect registers a listener that puts what it gets into a channel.
+func collect(svc *crosscomm.Service, opts crosscomm.ListenerOptions) <-chan *crosscomm.Message {
+	ch := make(chan *crosscomm.Message, 100_000)
+	svc.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+		ch <- m
+		return nil
+	}, opts)
+	return ch
+}
+
+func receive[T any](t *testing.T, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("it never came true: %s", what)
+		}
+	}
+}
+
+// rawPeer is a bare WebSocket connection, for what no client of ours would do.
+type rawPeer struct {
+	*websocket.Conn
+	t  *testing.T
+	id string
+}
+
+func dialRaw(t *testing.T, addr string) *rawPeer {
+	t.Helper()
+	conn, _, err := websocket.DefaultDialer.DialContext(testContext(t), "ws://"+addr+"/some/path?query=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &rawPeer{Conn: conn, t: t}
+}
+
+func loginRaw(t *testing.T, addr, id string) *rawPeer {
+	t.Helper()
+	p := dialRaw(t, addr)
+	p.id = id
+	p.write(frameOf(id, "server", "login", "{}"))
+	if got := p.read(); !strings.Contains(got, `"login_response"`) {
+		t.Fatalf("the answer to the login is %s", got)
+	}
+	return p
+}
+
+func frameOf(from, to, msgType, content string) string {
+	return `{"msg_id": "m1", "from_client_id": "` + from + `", "to_client_id": "` + to + `", "msg_type": "` + msgType +
+		`", "content": ` + content + `, "timestamp": 1795508069.140345, "oss_key": null}`
+}
+
+func (p *rawPeer) write(text string) {
+	p.t.Helper()
+	if err := p.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *rawPeer) read() string {
+	p.t.Helper()
+	kind, data, err := p.next()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if kind != websocket.TextMessage {
+		p.t.Fatalf("got a frame of kind %d", kind)
+	}
+	return string(data)
+}
+
+func (p *rawPeer) next() (int, []byte, error) {
+	_ = p.SetReadDeadline(time.Now().Add(patience))
+	return p.ReadMessage()
+}
+
+// closedWith reads until the connection is closed, and checks the code.
+func (p *rawPeer) closedWith(code int, reason string) {
+	p.t.Helper()
+	for {
+		_, _, err := p.next()
+		if err == nil {
+			continue
+		}
+		var ce *websocket.CloseError
+		if !errors.As(err, &ce) || ce.Code != code || !strings.Contains(ce.Text, reason) {
+			p.t.Fatalf("the connection ended with %v, want code %d and %q", err, code, reason)
+		}
+		return
+	}
+}
+
+// logBuffer collects log lines.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *logBuffer) logger() *slog.Logger {
+	var w io.Writer = b
+	if os.Getenv("CROSSCOMM_TEST_LOG") != "" {
+		w = io.MultiWriter(b, os.Stderr)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}

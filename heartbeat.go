@@ -1,0 +1,51 @@
+package crosscomm
+
+import (
+	"context"
+	"time"
+)
+
+// watchHeartbeats notes which clients have timed out, until ctx ends. Whether frames
+// reach a client does not depend on it: see member.present. It is for
+// the log and the state file.
+func (h *hub) watchHeartbeats(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			h.noteTimeouts(now)
+		}
+	}
+}
+
+func (h *hub) noteTimeouts(now time.Time) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, m := range h.members {
+		if m.peer == nil || m.present(now, h.s.cfg.HeartbeatTimeout) || !m.timedOut.CompareAndSwap(false, true) {
+			continue
+		}
+		h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", now.Sub(time.Unix(0, m.lastSeen.Load())).Round(time.Millisecond))
+		h.markChanged()
+	}
+}
+
+// beat sends a client's heartbeats until the session ends: at once, as the
+// original does, and every interval.
+func (t *session) beat(interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		s := t.client.s
+		// An error means that the link is ending, and ended is about to tell.
+		_ = t.link.Send(s.newFrame(s.cfg.ClientID, TypeHeartbeat, ServerID, emptyContent), nil)
+		select {
+		case <-t.ended:
+			return
+		case <-ticker.C:
+		}
+	}
+}

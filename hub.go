@@ -1,0 +1,211 @@
+package crosscomm
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// hub knows the clients and which connection each has, and brings frames to
+// them. It is the only place that does: presence, routing and queueing for
+// several servers or for absent clients would take its place.
+type hub struct {
+	s       *Service
+	changed chan struct{} // holds a token if states() has changed
+
+	mu      sync.RWMutex
+	members map[string]*member // every client ever known
+}
+
+// member is a client that is known.
+type member struct {
+	id       string
+	lastSeen atomic.Int64 // when it gave a sign of life, Unix ns; also read and set without the lock
+	timedOut atomic.Bool  // as last seen by watchHeartbeats
+
+	// guarded by hub.mu
+	peer      *peer // its live connection, or nil
+	loginTime time.Time
+}
+
+func newHub(s *Service) *hub {
+	return &hub{s: s, changed: make(chan struct{}, 1), members: map[string]*member{}}
+}
+
+// present reports whether frames for the member can be delivered. Call it with
+// mu held.
+func (m *member) present(now time.Time, timeout time.Duration) bool {
+	return m.peer != nil && now.UnixNano()-m.lastSeen.Load() < int64(timeout)
+}
+
+// login makes p the connection of its client, queues the response as the first
+// thing on it, and returns the connection that the client had before, if that is another.
+func (h *hub) login(p *peer, response []byte) (old *peer) {
+	now := time.Now()
+	h.mu.Lock()
+	m := h.members[p.id]
+	if m == nil {
+		m = &member{id: p.id}
+		h.members[p.id] = m
+	}
+	if old = m.peer; old == p {
+		old = nil
+	}
+	m.peer = p
+	m.loginTime = now
+	m.lastSeen.Store(now.UnixNano())
+	m.timedOut.Store(false)
+	p.server.deliver(p, response)
+	h.markChanged()
+	// Under the lock, so that the calls come in the order of the events.
+	h.notifyLogin(m.id)
+	h.mu.Unlock()
+	p.log.Info("login", "client_id", p.id)
+	return old
+}
+
+// logout takes the connection p from its client, unless a newer one has taken
+// over. The err is nil if the client wished it.
+func (h *hub) logout(p *peer, err error) {
+	h.mu.Lock()
+	m := h.members[p.id]
+	mine := m != nil && m.peer == p
+	if mine {
+		m.peer = nil
+		h.markChanged()
+		h.notifyLogout(m.id, err)
+	}
+	h.mu.Unlock()
+	if mine {
+		p.log.Info("logout", "client_id", p.id, "reason", err)
+	}
+}
+
+func (h *hub) notifyLogin(id string) {
+	if f := h.s.cfg.OnLogin; f != nil {
+		h.s.event(func() { f(id) })
+	}
+}
+
+func (h *hub) notifyLogout(id string, err error) {
+	if f := h.s.cfg.OnLogout; f != nil {
+		h.s.event(func() { f(id, err) })
+	}
+}
+
+// alive notes a sign of life on connection p, which makes a client that had
+// timed out reachable again.
+func (h *hub) alive(p *peer) {
+	h.mu.RLock()
+	m := h.members[p.id]
+	mine := m != nil && m.peer == p
+	h.mu.RUnlock()
+	if !mine {
+		return
+	}
+	m.lastSeen.Store(time.Now().UnixNano())
+	if m.timedOut.CompareAndSwap(true, false) {
+		p.log.Info("a client that had timed out is back", "client_id", p.id)
+		h.markChanged()
+	}
+}
+
+// send queues a frame for one client, and reports false if that is not present or
+// cannot take it.
+func (h *hub) send(to string, data []byte) bool {
+	now := time.Now()
+	h.mu.RLock()
+	var target *peer
+	if m := h.members[to]; m != nil && m.present(now, h.s.cfg.HeartbeatTimeout) {
+		target = m.peer
+	}
+	h.mu.RUnlock()
+	return target != nil && target.server.deliver(target, data)
+}
+
+// broadcast queues a frame for every client that is present but the sender's.
+func (h *hub) broadcast(sender *peer, data []byte) {
+	now := time.Now()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, m := range h.members {
+		if m.peer != sender && m.present(now, h.s.cfg.HeartbeatTimeout) {
+			m.peer.server.deliver(m.peer, data)
+		}
+	}
+}
+
+func (h *hub) online() []string {
+	now := time.Now()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	ids := []string{}
+	for id, m := range h.members {
+		if m.present(now, h.s.cfg.HeartbeatTimeout) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// list returns the clients that are present, or all, sorted by id.
+func (h *hub) list(onlyOnline bool) []ClientInfo {
+	now := time.Now()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	list := []ClientInfo{}
+	for _, m := range h.members {
+		online := m.present(now, h.s.cfg.HeartbeatTimeout)
+		if online || !onlyOnline {
+			list = append(list, ClientInfo{
+				ClientID:      m.id,
+				Online:        online,
+				LastHeartbeat: time.Unix(0, m.lastSeen.Load()),
+				LoginTime:     m.loginTime,
+			})
+		}
+	}
+	slices.SortFunc(list, func(a, b ClientInfo) int { return strings.Compare(a.ClientID, b.ClientID) })
+	return list
+}
+
+// states returns what the state file keeps.
+func (h *hub) states() map[string]clientState {
+	now := time.Now()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	states := make(map[string]clientState, len(h.members))
+	for id, m := range h.members {
+		state := clientState{Status: statusOffline, LastSeen: seconds(time.Unix(0, m.lastSeen.Load()))}
+		if m.present(now, h.s.cfg.HeartbeatTimeout) {
+			state.Status = statusOnline
+		}
+		states[id] = state
+	}
+	return states
+}
+
+// restore adds the clients of an earlier run, as offline.
+func (h *hub) restore(states map[string]clientState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id := range maps.Keys(states) {
+		if h.members[id] == nil {
+			m := &member{id: id}
+			m.lastSeen.Store(fromSeconds(states[id].LastSeen).UnixNano())
+			h.members[id] = m
+		}
+	}
+}
+
+// markChanged tells the keeper of the state file.
+func (h *hub) markChanged() {
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,58 @@
+package crosscomm
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// The receivers that are no client.
+const (
+	All      = "all"    // every online client but the sender, and the server's listeners
+	ServerID = "server" // the server's listeners
+)
+
+// maxIDLen is the length in bytes from which on an id is refused: ids go into
+// file names, log lines and every frame.
+const maxIDLen = 256
+
+// newClientID makes an id as the original does: the machine's MAC address and
+// a part that is random, since one machine may run several clients.
+func newClientID() string {
+	return hex.EncodeToString(uuid.NodeID()) + "_" + random8()
+}
+
+// newMessageID makes a message id as the original does.
+func newMessageID(clientID string, now time.Time) string {
+	return clientID + "_" + strconv.FormatInt(now.UnixMilli(), 10) + "_" + random8()
+}
+
+func random8() string {
+	return uuid.NewString()[:8]
+}
+
+// checkID says what is wrong with a client's id.
+func checkID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("the client id is empty")
+	case id == All || id == ServerID:
+		return fmt.Errorf("the client id %q is reserved", id)
+	case len(id) > maxIDLen:
+		return fmt.Errorf("the client id has %d bytes; at most %d are allowed", len(id), maxIDLen)
+	case !utf8.ValidString(id):
+		return errors.New("the client id is not valid UTF-8")
+	}
+	for _, r := range id {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return fmt.Errorf("the client id has the control character %U", r)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+// Package filelock locks a file as Python's filelock package does, which the
+// original uses, so that both can work on the same files. It is here because
+// that takes one system call, and the library's users shall not inherit a
+// dependency for it.
+package filelock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// ErrHeld is returned if another process or Lock has the file locked.
+var ErrHeld = errors.New("locked by another process")
+
+const retryEvery = 20 * time.Millisecond
+
+// Lock locks the file, which it makes if it is missing, and returns what
+// unlocks it again. If the file is locked it is tried again for as long as patience,
+// or until ctx ends. The file stays, as Python leaves it too: to delete it could
+// part those who hold it from those who come.
+func Lock(ctx context.Context, path string, patience time.Duration) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		if err = tryLock(file); err == nil {
+			// Closing gives up the lock.
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, ErrHeld) || time.Now().After(deadline) {
+			file.Close()
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			file.Close()
+			return nil, context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,364 @@
+// Package link is one WebSocket connection as both roles use it: a bounded
+// queue of outgoing messages, one goroutine that writes them in order, one
+// that reads, and one orderly way to end.
+//
+// Who may touch the connection: only the reading goroutine (the caller of
+// [Link.Run]) reads, only the writing goroutine (started by Run) writes messages. Pongs and
+// the answer to a close frame are written by the reading goroutine, which gorilla allows
+// for control frames.
+package link
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	// lingerTime is how long a connection that we close stays open for the peer
+	// to read our close frame and to answer it. Java peers never answer, so it
+	// is short; without it, closing a socket with unread input resets it,
+	// and the peer may lose what we wrote last.
+	lingerTime = 500 * time.Millisecond
+
+	// writeTimeout is how long one message may take to reach the kernel. A peer
+	// that stops reading is normally found by its full queue; this finds one to
+	// which little is sent.
+	writeTimeout = 60 * time.Second
+)
+
+var (
+	// ErrFull is returned by Send if the message would exceed the bound of
+	// the queue.
+	ErrFull = errors.New("send queue is full")
+	// ErrClosed is returned by Send once the link is closing.
+	ErrClosed = errors.New("connection is closing")
+)
+
+// A CloseError is the end of a link by a close frame.
+type CloseError struct {
+	Code   int
+	Reason string
+	ByPeer bool // who closed first
+}
+
+func (e *CloseError) Error() string {
+	who := "closed"
+	if e.ByPeer {
+		who = "closed by peer"
+	}
+	if e.Reason == "" {
+		return fmt.Sprintf("%s with code %d", who, e.Code)
+	}
+	return fmt.Sprintf("%s with code %d: %s", who, e.Code, e.Reason)
+}
+
+// Options are a link's limits.
+type Options struct {
+	MaxMessage int           // bytes of one incoming message, after inflation
+	MaxQueued  int           // bytes waiting to be written
+	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
+}
+
+// A Link is a WebSocket connection. All methods but Run may be called
+// concurrently, also before Run.
+type Link struct {
+	conn *websocket.Conn
+	opts Options
+
+	wake    chan struct{} // holds a token if the writer should look at the fields below
+	written chan struct{} // closed when the writing goroutine has ended
+	read    chan struct{} // closed when reading has ended
+
+	mu      sync.Mutex
+	queue   []item
+	bytes   int // of the queue and of the message being written
+	closing bool
+	end     error // why, once closing; the first reason stays
+	killer  *time.Timer
+}
+
+type item struct {
+	data []byte
+	done func(error)
+}
+
+// New makes a link of a connection after its handshake.
+func New(conn *websocket.Conn, opts Options) *Link {
+	return &Link{
+		conn:    conn,
+		opts:    opts,
+		wake:    make(chan struct{}, 1),
+		written: make(chan struct{}),
+		read:    make(chan struct{}),
+	}
+}
+
+// Send queues a text message and never blocks. The data must not be changed
+// afterwards; it may be shared by many links. If done is not nil it is
+// called exactly once: with nil when the kernel has the whole message, or with
+// an error when the peer cannot have got the whole of it. It is not called if
+// Send itself returns an error, which is ErrFull or ErrClosed.
+func (l *Link) Send(data []byte, done func(error)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		return ErrClosed
+	}
+	if l.bytes+len(data) > l.opts.MaxQueued && l.bytes > 0 {
+		return ErrFull
+	}
+	l.bytes += len(data)
+	l.queue = append(l.queue, item{data, done})
+	l.signal()
+	return nil
+}
+
+// Close ends the link, and returns at once: no message is taken any more,
+// what is queued is still written, then a close frame with code and reason,
+// and the socket is closed when the peer has answered or after a short while.
+// After patience it is closed however far this has come. Incoming messages are
+// dropped from now on. Of a later Close only
+// the patience counts.
+func (l *Link) Close(code int, reason string, patience time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeLocked(&CloseError{Code: code, Reason: reason})
+	if l.killer == nil || l.killer.Stop() {
+		l.killer = time.AfterFunc(patience, func() { l.conn.Close() })
+	}
+}
+
+func (l *Link) closeLocked(end error) {
+	if !l.closing {
+		l.closing, l.end = true, end
+		l.signal()
+	}
+}
+
+// signal must be called with mu held.
+func (l *Link) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run reads messages and calls handle with each until the link ends, and
+// returns why: a *CloseError or the error of the socket. When it returns the socket is
+// closed, no goroutine is left and every done function was called. It must be called
+// once. The data given to handle is handle's to keep.
+func (l *Link) Run(handle func(data []byte, text bool)) error {
+	go l.writeLoop()
+	err := l.readLoop(handle)
+	close(l.read)
+
+	l.mu.Lock()
+	l.closeLocked(asCloseError(err))
+	l.mu.Unlock()
+	l.conn.Close() // frees the writer, should the peer have stopped reading
+	<-l.written
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.killer != nil {
+		l.killer.Stop()
+	}
+	for _, it := range l.queue {
+		it.finish(l.end)
+	}
+	l.queue = nil
+	return l.end
+}
+
+func asCloseError(err error) error {
+	var ce *websocket.CloseError
+	if errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure {
+		return &CloseError{Code: ce.Code, Reason: ce.Text, ByPeer: true}
+	}
+	return err
+}
+
+func (it item) finish(err error) {
+	if it.done != nil {
+		it.done(err)
+	}
+}
+
+// readLoop returns when reading is over: the peer closed, the socket broke, or
+// the peer broke the rules, in which case it was told so.
+func (l *Link) readLoop(handle func(data []byte, text bool)) error {
+	l.conn.SetReadLimit(int64(l.opts.MaxMessage))
+	l.conn.SetPongHandler(func(string) error {
+		l.extendDeadline()
+		return nil
+	})
+	for {
+		l.extendDeadline()
+		kind, r, err := l.conn.NextReader()
+		if err == nil {
+			l.extendDeadline()
+			err = l.readMessage(kind, r, handle)
+		}
+		if err == nil {
+			continue
+		}
+		var network net.Error
+		if errors.Is(err, websocket.ErrReadLimit) {
+			err = &CloseError{Code: websocket.CloseMessageTooBig, Reason: "message too big"}
+		}
+		if !errors.As(err, &network) {
+			l.discardInput()
+		}
+		return err
+	}
+}
+
+func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) error {
+	// gorilla's own limit counts the bytes on the wire; this one is for what
+	// they inflate to.
+	data, err := io.ReadAll(io.LimitReader(r, int64(l.opts.MaxMessage)+1))
+	if err != nil {
+		return err
+	}
+	text := kind == websocket.TextMessage
+	var refusal *CloseError
+	switch {
+	case len(data) > l.opts.MaxMessage:
+		refusal = &CloseError{Code: websocket.CloseMessageTooBig, Reason: fmt.Sprintf("message over %d bytes", l.opts.MaxMessage)}
+	case text && !utf8.Valid(data):
+		refusal = &CloseError{Code: websocket.CloseInvalidFramePayloadData, Reason: "invalid UTF-8"}
+	}
+	if refusal != nil {
+		l.writeClose(refusal.Code, refusal.Reason)
+		return refusal
+	}
+	l.mu.Lock()
+	closing := l.closing
+	l.mu.Unlock()
+	if !closing {
+		handle(data, text)
+	}
+	return nil
+}
+
+// discardInput reads on for a moment after the end of the conversation: see
+// lingerTime.
+func (l *Link) discardInput() {
+	raw := l.conn.NetConn()
+	_ = raw.SetReadDeadline(time.Now().Add(lingerTime))
+	if half, ok := raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, raw)
+}
+
+func (l *Link) extendDeadline() {
+	if l.opts.PingEvery > 0 {
+		_ = l.conn.SetReadDeadline(time.Now().Add(2 * l.opts.PingEvery))
+	}
+}
+
+func (l *Link) writeLoop() {
+	defer close(l.written)
+	var pings <-chan time.Time
+	if l.opts.PingEvery > 0 {
+		t := time.NewTicker(l.opts.PingEvery)
+		defer t.Stop()
+		pings = t.C
+	}
+	for {
+		select {
+		case <-l.wake:
+			if !l.writeQueue() {
+				return
+			}
+		case <-pings:
+			// The deadline counts also for waiting behind a pong. An error
+			// shows at the next message, or by the pong that does not come.
+			_ = l.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
+		}
+	}
+}
+
+// writeQueue writes what is queued. It reports false when the link is at its
+// end, after seeing to it that reading ends too.
+func (l *Link) writeQueue() bool {
+	for {
+		it, more, end := l.next()
+		if end != nil {
+			l.finish(end)
+			return false
+		}
+		if !more {
+			return true
+		}
+		_ = l.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		err := l.conn.WriteMessage(websocket.TextMessage, it.data)
+		it.finish(err)
+		l.mu.Lock()
+		l.bytes -= len(it.data)
+		if err != nil {
+			l.closeLocked(fmt.Errorf("write: %w", err))
+		}
+		l.mu.Unlock()
+		if err != nil {
+			l.conn.Close()
+			return false
+		}
+	}
+}
+
+// next takes a message from the queue, or tells that it is empty, or, when the
+// link is closing and there is nothing more to write, why it is.
+func (l *Link) next() (it item, more bool, end error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.read: // the peer is gone: writing has no sense any more
+		return item{}, false, l.end
+	default:
+	}
+	if len(l.queue) == 0 {
+		l.queue = nil
+		if l.closing {
+			return item{}, false, l.end
+		}
+		return item{}, false, nil
+	}
+	it = l.queue[0]
+	l.queue[0] = item{}
+	l.queue = l.queue[1:]
+	return it, true, nil
+}
+
+// finish ends an orderly close: close frame, time for the answer, socket.
+func (l *Link) finish(end error) {
+	var ce *CloseError
+	if errors.As(end, &ce) && !ce.ByPeer {
+		l.writeClose(ce.Code, ce.Reason)
+	}
+	timer := time.NewTimer(lingerTime)
+	defer timer.Stop()
+	select {
+	case <-l.read:
+	case <-timer.C:
+	}
+	l.conn.Close()
+}
+
+// writeClose writes a close frame; a second one on the same connection is left
+// out by gorilla.
+func (l *Link) writeClose(code int, reason string) {
+	const room = 123 // RFC 6455 5.5: a control frame holds 125 bytes, two are the code
+	for len(reason) > room || !utf8.ValidString(reason) {
+		reason = reason[:len(reason)-1]
+	}
+	_ = l.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(lingerTime))
+}

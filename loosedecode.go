@@ -1,0 +1,159 @@
+package crosscomm
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"reflect"
+	"strconv"
+
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+// standIn is a number written in the place of a word that encoding/json does
+// not know, and turned into what the word means after decoding. All are exact
+// also as float32, and so odd that no one sends them by chance.
+type standIn struct {
+	word    string
+	number  float64
+	meaning float64
+}
+
+var standIns = []standIn{
+	{"-Infinity", float64(float32(-7.3136981e-33)), math.Inf(-1)},
+	{"Infinity", float64(float32(7.3136981e-33)), math.Inf(1)},
+	{"NaN", float64(float32(5.9177312e-33)), math.NaN()},
+}
+
+// unmarshal is json.Unmarshal for all that frame.Valid accepts.
+func unmarshal(raw []byte, v any) error {
+	err := json.Unmarshal(raw, v)
+	if err == nil || json.Valid(raw) {
+		return err
+	}
+	if err := frame.Valid(raw); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(withStandIns(raw), v); err != nil {
+		return err
+	}
+	restore(reflect.ValueOf(v), 0)
+	return nil
+}
+
+// decodeExact decodes raw, an empty one as null, with json.Number for numbers.
+func decodeExact(raw []byte) (any, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	if err := frame.Valid(raw); err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(withStandIns(raw)))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, err
+	}
+	restore(reflect.ValueOf(&v), 0)
+	return v, nil
+}
+
+// withStandIns replaces the words outside of strings in valid text.
+func withStandIns(raw []byte) []byte {
+	out := make([]byte, 0, len(raw)+32)
+next:
+	for i := 0; i < len(raw); {
+		switch raw[i] {
+		case '"':
+			end := i + 1
+			for raw[end] != '"' {
+				if raw[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			out = append(out, raw[i:end+1]...)
+			i = end + 1
+			continue
+		case '-', 'I', 'N':
+			for _, s := range standIns {
+				if bytes.HasPrefix(raw[i:], []byte(s.word)) {
+					out = strconv.AppendFloat(out, s.number, 'g', -1, 64)
+					i += len(s.word)
+					continue next
+				}
+			}
+		}
+		out = append(out, raw[i])
+		i++
+	}
+	return out
+}
+
+// restore puts the meanings in the places of the stand-ins, in all that
+// json.Unmarshal can have written to.
+func restore(v reflect.Value, depth int) {
+	if depth > 2*frame.MaxDepth {
+		return // a cycle that was in v before
+	}
+	switch v.Kind() {
+	case reflect.Float32, reflect.Float64:
+		if f, ok := meaning(v.Float()); ok && v.CanSet() {
+			v.SetFloat(f)
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			restore(v.Elem(), depth+1)
+		}
+	case reflect.Interface:
+		restoreInterface(v, depth)
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return
+		}
+		for i := range v.Len() {
+			restore(v.Index(i), depth+1)
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			elem := reflect.New(v.Type().Elem()).Elem()
+			elem.Set(v.MapIndex(key))
+			restore(elem, depth+1)
+			v.SetMapIndex(key, elem)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				restore(v.Field(i), depth+1)
+			}
+		}
+	}
+}
+
+func restoreInterface(v reflect.Value, depth int) {
+	var number float64
+	switch x := v.Interface().(type) {
+	case float64:
+		number = x
+	case json.Number:
+		number, _ = x.Float64()
+	default:
+		if v.Elem().IsValid() {
+			restore(v.Elem(), depth+1)
+		}
+		return
+	}
+	if f, ok := meaning(number); ok && v.CanSet() {
+		v.Set(reflect.ValueOf(f))
+	}
+}
+
+func meaning(number float64) (float64, bool) {
+	for _, s := range standIns {
+		if number == s.number {
+			return s.meaning, true
+		}
+	}
+	return 0, false
+}
