@@ -1,0 +1,290 @@
+// Package interop tests crosscomm against the real pywayne.cross_comm: the
+// original is the judge of the wire.
+package interop
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crosscomm/crosscomm-go/internal/filelock"
+)
+
+//go:embed testdata/requirements.txt
+var requirements []byte
+
+//go:embed testdata/peer.py
+var peerScript string
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must happen. Python and a busy machine are slow.
+const patience = 60 * time.Second
+
+// python returns the interpreter of a virtual environment with the real
+// pywayne, which it makes, once for all tests and runs to come.
+var python = sync.OnceValues(func() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(requirements)
+	dir := filepath.Join(cache, "crosscomm-interop", hex.EncodeToString(sum[:8]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := filelock.Lock(context.Background(), filepath.Join(dir, "lock"), 10*time.Minute)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	interpreter := filepath.Join(dir, "venv", "bin", "python")
+	complete := filepath.Join(dir, "complete")
+	if _, err := os.Stat(complete); err == nil {
+		return interpreter, nil
+	}
+	list := filepath.Join(dir, "requirements.txt")
+	if err := os.WriteFile(list, requirements, 0o644); err != nil {
+		return "", err
+	}
+	for _, command := range [][]string{
+		{"python3", "-m", "venv", "--clear", filepath.Join(dir, "venv")},
+		{interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r", list},
+	} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%q: %w\n%s", command, err, out)
+		}
+	}
+	return interpreter, os.WriteFile(complete, nil, 0o644)
+})
+
+// pyProcess is a Python process that runs real pywayne services.
+type pyProcess struct {
+	t      *testing.T
+	stdin  io.WriteCloser
+	events chan event
+	done   chan struct{}
+	stderr *tail
+
+	mu      sync.Mutex
+	next    int
+	waiting map[int]chan answer
+}
+
+// event is what a Python listener was given. Content is JSON as Python writes
+// it, of bytes the base64.
+type event struct {
+	Event, Service, Type, Sender, To, Content, PyType string
+	MsgID                                             string  `json:"msg_id"`
+	OSSKey                                            *string `json:"oss_key"`
+}
+
+type answer struct {
+	ID     int
+	Result json.RawMessage
+	Error  string
+}
+
+func startPython(t *testing.T) *pyProcess {
+	t.Helper()
+	if _, err := exec.LookPath("python3"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("there is no python3, and in CI the tests against the original must run")
+		}
+		t.Skipf("SKIPPED: there is no python3 on this machine, so nothing was tested against the original")
+	}
+	interpreter, err := python()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(interpreter, "-u", "-c", peerScript)
+	cmd.Dir = t.TempDir() // the state file goes there
+	cmd.Env = append(os.Environ(), "OSS_ENDPOINT=http://127.0.0.1:1", "OSS_BUCKET_NAME=bucket", "OSS_ACCESS_KEY_ID=k", "OSS_ACCESS_KEY_SECRET=s")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pyProcess{t: t, stdin: stdin, events: make(chan event, 100_000), done: make(chan struct{}), stderr: new(tail), waiting: map[int]chan answer{}}
+	cmd.Stderr = p.stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go p.read(stdout)
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-p.done
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("the end of what Python printed:\n%s", p.stderr)
+		}
+	})
+	if e := p.event(); e.Event != "ready" {
+		t.Fatalf("Python began with %+v", e)
+	}
+	return p
+}
+
+func (p *pyProcess) read(stdout io.Reader) {
+	defer close(p.done)
+	lines := bufio.NewReaderSize(stdout, 1<<20)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		var e event
+		var a answer
+		if json.Unmarshal(line, &e) == nil && e.Event != "" {
+			p.events <- e
+			continue
+		}
+		if err := json.Unmarshal(line, &a); err != nil {
+			a.Error = fmt.Sprintf("%v: %s", err, line)
+		}
+		p.mu.Lock()
+		if ch := p.waiting[a.ID]; ch != nil {
+			ch <- a
+		}
+		p.mu.Unlock()
+	}
+}
+
+// call gives an order and returns its result.
+func (p *pyProcess) call(cmd string, args map[string]any) json.RawMessage {
+	p.t.Helper()
+	p.mu.Lock()
+	p.next++
+	order := map[string]any{"id": p.next, "cmd": cmd}
+	for k, v := range args {
+		order[k] = v
+	}
+	ch := make(chan answer, 1)
+	p.waiting[p.next] = ch
+	p.mu.Unlock()
+	line, err := json.Marshal(order)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := p.stdin.Write(append(line, '\n')); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case a := <-ch:
+		if a.Error != "" {
+			p.t.Fatalf("Python, %s: %s", cmd, a.Error)
+		}
+		return a.Result
+	case <-p.done:
+		p.t.Fatalf("Python ended during %s", cmd)
+	case <-time.After(patience):
+		p.t.Fatalf("Python does not answer to %s", cmd)
+	}
+	panic("unreachable")
+}
+
+func (p *pyProcess) event() event {
+	p.t.Helper()
+	select {
+	case e := <-p.events:
+		return e
+	case <-p.done:
+		p.t.Fatal("Python has ended")
+	case <-time.After(patience):
+		p.t.Fatal("no event from Python")
+	}
+	panic("unreachable")
+}
+
+// message returns the next event of the service that is not the login response, which the original gives to
+// its listeners too.
+func (p *pyProcess) message(service string) event {
+	p.t.Helper()
+	for {
+		e := p.event()
+		if e.Type == "login_response" {
+			continue
+		}
+		if e.Event != "message" || e.Service != service {
+			p.t.Fatalf("got %+v, want a message for %s", e, service)
+		}
+		return e
+	}
+}
+
+func (p *pyProcess) client(id string, port int, args map[string]any) {
+	p.t.Helper()
+	all := map[string]any{"name": id, "role": "client", "port": port, "client_id": id}
+	for k, v := range args {
+		all[k] = v
+	}
+	p.call("new", all)
+	p.login(id)
+}
+
+func (p *pyProcess) login(id string) {
+	p.t.Helper()
+	if got := string(p.call("login", map[string]any{"name": id})); got != "true" {
+		p.t.Fatalf("the Python client %s could not log in: %s", id, got)
+	}
+}
+
+// server starts a Python server; port 0 takes a free one.
+func (p *pyProcess) server(name string, port int, args map[string]any) int {
+	p.t.Helper()
+	all := map[string]any{"name": name, "role": "server", "port": port}
+	for k, v := range args {
+		all[k] = v
+	}
+	p.call("new", all)
+	var got int
+	if raw := p.call("start_server", map[string]any{"name": name}); json.Unmarshal(raw, &got) != nil {
+		p.t.Fatalf("the Python server did not start: %s", raw)
+	}
+	return got
+}
+
+func (p *pyProcess) send(name, typ, python, to string) {
+	p.t.Helper()
+	if got := string(p.call("send", map[string]any{"name": name, "type": typ, "python": python, "to": to})); got != "true" {
+		p.t.Fatalf("Python could not send %s as %s: %s", python, typ, got)
+	}
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (b *tail) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf = append(b.buf, p...)
+	if over := len(b.buf) - 8000; over > 0 {
+		b.buf = b.buf[over:]
+	}
+	return len(p), nil
+}
+
+func (b *tail) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.buf)
+}
