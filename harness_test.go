@@ -44,7 +44,7 @@ func startServer(t *testing.T, cfg crosscomm.Config) *testServer {
 	return startServerAt(t, cfg, "127.0.0.1:0")
 }
 
-func startServerAt(t *testing.T, cfg crosscomm.Config, addr string) *testServer {
+func startServerAt(t *testing.T, cfg crosscomm.Config, addr string, prepare ...func(*crosscomm.Service)) *testServer {
 	t.Helper()
 	cfg.Role = crosscomm.Server
 	if cfg.DataDir == "" {
@@ -56,6 +56,9 @@ func startServerAt(t *testing.T, cfg crosscomm.Config, addr string) *testServer 
 	svc, err := crosscomm.New(cfg)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range prepare {
+		f(svc)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

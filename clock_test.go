@@ -1,0 +1,291 @@
+package crosscomm_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+// pipes is a network in memory, for tests whose clock is synctest's: a wait
+// for a real socket would stop it.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case p.conns <- there:
+		return here, nil
+	case <-p.done:
+		return nil, errors.New("connection refused")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// serveOn runs a server on the pipes until stop.
+func serveOn(t *testing.T, p *pipes, cfg crosscomm.Config) (svc *crosscomm.Service, stop func()) {
+	t.Helper()
+	cfg.Role = crosscomm.Server
+	svc, err := crosscomm.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- svc.Serve(ctx, p) }()
+	return svc, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func clientOn(t *testing.T, p *pipes, id string, cfg crosscomm.Config) *crosscomm.Service {
+	t.Helper()
+	cfg.Role, cfg.ClientID, cfg.DialContext = crosscomm.Client, id, p.dial
+	svc, err := crosscomm.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return svc
+}
+
+func rawOn(t *testing.T, p *pipes, id string) *rawPeer {
+	t.Helper()
+	conn, _, err := (&websocket.Dialer{NetDialContext: p.dial}).Dial("ws://server/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := &rawPeer{Conn: conn, t: t}
+	peer.write(frameOf(id, "server", "login", "{}"))
+	if got := peer.read(); !strings.Contains(got, `"login_response"`) {
+		t.Fatalf("got %s", got)
+	}
+	return peer
+}
+
+// With the default times: a client that is silent for 60 s is offline, and its next sign of life,
+// heartbeat or not, brings it back. A client of ours stays online for a day.
+func TestHeartbeatTimeout(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		network := newPipes()
+		logs := new(logBuffer)
+		server, stop := serveOn(t, network, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
+		defer stop()
+		raw := rawOn(t, network, "raw")
+		defer raw.Close()
+		ours := clientOn(t, network, "ours", crosscomm.Config{})
+		if err := ours.Login(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		defer ours.Logout(context.Background())
+		online := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			if got := server.GetOnlineClients(); !slices.Equal(got, want) {
+				t.Fatalf("online: %v, want %v", got, want)
+			}
+		}
+		wait := func(d time.Duration) { <-time.After(d) }
+		wait(59 * time.Second)
+		online("ours", "raw")
+		wait(2 * time.Second)
+		online("ours")
+		if err := server.SendMessage(context.Background(), "x", crosscomm.TypeText, "raw"); !errors.Is(err, crosscomm.ErrOffline) {
+			t.Errorf("to a client that has timed out: %v", err)
+		}
+		wait(30 * time.Second)
+		if !strings.Contains(logs.String(), "a client has timed out") {
+			t.Error("nothing was logged")
+		}
+		raw.write(frameOf("raw", "server", "heartbeat", "{}"))
+		online("ours", "raw")
+		wait(61 * time.Second)
+		online("ours")
+		raw.write(frameOf("raw", "nobody", "text", `"any other sign of life"`))
+		online("ours", "raw")
+		raw.write("a refused frame is none")
+		wait(24 * time.Hour)
+		online("ours")
+	})
+}
+
+// A client pings, so that it notices a server that is gone without a word.
+func TestClientNoticesADeadServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := newPipes()
+		defer network.Close()
+		down := make(chan time.Time, 1)
+		c := clientOn(t, network, "c", crosscomm.Config{NoReconnect: true, OnDown: func(error) { down <- time.Now() }})
+		go c.Login(context.Background())
+		conn := <-network.conns
+		// This server answers the handshake and the login, and then only reads.
+		server := handshake(t, conn)
+		defer server.Close()
+		if _, _, err := server.ReadMessage(); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.WriteMessage(websocket.TextMessage, []byte(frameOf("server", "c", "login_response", `{"status": "success"}`))); err != nil {
+			t.Fatal(err)
+		}
+		var pings atomic.Int32
+		server.SetPingHandler(func(string) error { pings.Add(1); return nil })
+		began := time.Now()
+		go func() {
+			for {
+				if _, _, err := server.ReadMessage(); err != nil {
+					return
+				}
+			}
+		}()
+		if d := (<-down).Sub(began); d != 40*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		if pings.Load() == 0 {
+			t.Error("no ping came")
+		}
+	})
+}
+
+// Backoff: random waits under a bound that doubles up to BackoffMax. The server is away
+// for an hour.
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := newPipes()
+		_, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true})
+		var mu sync.Mutex
+		var attempts []time.Time
+		current := network
+		dial := func(ctx context.Context, nw, addr string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			attempts = append(attempts, time.Now())
+			return current.dial(ctx, nw, addr)
+		}
+		up := make(chan bool, 10)
+		c, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, ClientID: "c", DialContext: dial, OnUp: func() { up <- true }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Login(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		<-up
+		<-time.After(time.Minute)
+		stop()
+		lost := time.Now()
+		<-time.After(time.Hour)
+		mu.Lock()
+		last := lost
+		var total time.Duration
+		for i, at := range attempts[1:] {
+			bound := 500 * time.Millisecond << min(i, 10)
+			if wait := at.Sub(last); wait > min(bound, 30*time.Second)+time.Millisecond {
+				t.Errorf("attempt %d came after %v", i, wait)
+			}
+			total += at.Sub(last)
+			last = at
+		}
+		n := len(attempts) - 1
+		// An hour of waits of 15 s on average; chance may make it a third more or less.
+		if n < 160 || n > 360 {
+			t.Errorf("%d attempts in %v", n, total)
+		}
+		current = newPipes()
+		_, stop = serveOn(t, current, crosscomm.Config{NoStateFile: true})
+		mu.Unlock()
+		<-up
+		if err := c.Logout(context.Background()); err != nil {
+			t.Error(err)
+		}
+		stop()
+	})
+}
+
+// However many log in, the state file is written about once a second, and what it
+// says in the end is right.
+func TestStateFileIsWrittenRarely(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "cross_comm_clients.yaml")
+	synctest.Test(t, func(t *testing.T) {
+		network := newPipes()
+		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir})
+		writes := 0
+		var last os.FileInfo
+		count := func() {
+			info, err := os.Stat(path)
+			if err == nil && (last == nil || !os.SameFile(info, last)) {
+				writes++
+				last = info
+			}
+		}
+		for range 50 {
+			p := rawOn(t, network, "c")
+			count()
+			<-time.After(100 * time.Millisecond)
+			count()
+			p.Close()
+			count()
+		}
+		if writes < 2 || writes > 7 {
+			t.Errorf("%d writes in 5 s", writes)
+		}
+		stop()
+	})
+	data, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(data), "status: offline") {
+		t.Errorf("the file says %q, %v", data, err)
+	}
+}
+
+// handshake answers a WebSocket handshake on a bare connection.
+func handshake(t *testing.T, conn net.Conn) *websocket.Conn {
+	t.Helper()
+	upgraded := make(chan *websocket.Conn, 1)
+	l := newPipes()
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		upgraded <- c
+	})}
+	t.Cleanup(func() { srv.Close() })
+	go srv.Serve(l)
+	l.conns <- conn
+	return <-upgraded
+}

@@ -1,0 +1,104 @@
+package crosscomm_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+func TestConfigErrors(t *testing.T) {
+	for want, cfg := range map[string]crosscomm.Config{
+		"Role is":                  {},
+		"host name alone":          {Role: crosscomm.Client, IP: "ws://example.org"},
+		"the port goes into Port":  {Role: crosscomm.Client, IP: "example.org:9898"},
+		"Port is 70000":            {Role: crosscomm.Server, Port: 70000},
+		"Port is -1":               {Role: crosscomm.Client, Port: crosscomm.AnyPort},
+		"must look like":           {Role: crosscomm.Client, URL: "http://example.org"},
+		"URL is for a client":      {Role: crosscomm.Server, URL: "ws://example.org"},
+		`"all" is reserved`:        {Role: crosscomm.Client, ClientID: "all"},
+		"control character U+000A": {Role: crosscomm.Client, ClientID: "a\nb"},
+		"at most 256":              {Role: crosscomm.Client, ClientID: strings.Repeat("x", 300)},
+		"HeartbeatTimeout is neg":  {Role: crosscomm.Server, HeartbeatTimeout: -1},
+		"less than BackoffMin":     {Role: crosscomm.Client, BackoffMin: 2, BackoffMax: 1},
+	} {
+		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, IP: "::1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := c.Config()
+	if cfg.URL != "ws://[::1]:9898/" || cfg.HeartbeatInterval != 30*time.Second || cfg.HeartbeatTimeout != time.Minute || cfg.MaxMessageSize != 1<<20 {
+		t.Errorf("got %+v", cfg)
+	}
+	if !regexp.MustCompile(`^[0-9a-f]{12}_[0-9a-f]{8}$`).MatchString(c.ClientID()) {
+		t.Errorf("the client id is %q", c.ClientID())
+	}
+	s, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, DataDir: "data"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg := s.Config(); cfg.StateFile != filepath.Join("data", "cross_comm_clients.yaml") || cfg.IP != "0.0.0.0" || cfg.Port != 9898 {
+		t.Errorf("got %+v", cfg)
+	}
+	if entries, err := os.ReadDir("."); err != nil || len(entries) != 0 {
+		t.Errorf("New made %v, %v", entries, err)
+	}
+}
+
+// OSS settings come from the Config, else the environment, else .env; none is needed, and a
+// damaged .env is not fatal.
+func TestOSSSettings(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"OSS_ENDPOINT", "OSS_BUCKET_NAME", "OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"} {
+		t.Setenv(name, "") // restored at the end
+		os.Unsetenv(name)
+	}
+	config := func(cfg crosscomm.Config) crosscomm.OSSConfig {
+		t.Helper()
+		cfg.Role = crosscomm.Client
+		c, err := crosscomm.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Config().OSS
+	}
+	if got := config(crosscomm.Config{}); got != (crosscomm.OSSConfig{}) {
+		t.Errorf("without any: %+v", got)
+	}
+	if err := os.WriteFile(".env", []byte("# my keys\nOSS_ENDPOINT=from-file\nOSS_BUCKET_NAME='bucket'\nexport OSS_ACCESS_KEY_ID=id\nOSS_ACCESS_KEY_SECRET=s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("OSS_ENDPOINT", "from-environment")
+	got := config(crosscomm.Config{OSS: crosscomm.OSSConfig{AccessKeyID: "from-config"}})
+	if got != (crosscomm.OSSConfig{Endpoint: "from-environment", BucketName: "bucket", AccessKeyID: "from-config", AccessKeySecret: "s3cret"}) {
+		t.Errorf("got %+v, secret %q", got, got.AccessKeySecret)
+	}
+	if os.Getenv("OSS_BUCKET_NAME") != "" {
+		t.Error("the environment was changed")
+	}
+	for _, text := range []string{fmt.Sprint(got), fmt.Sprintf("%+v %#v %s", got, got, got), got.LogValue().String()} {
+		if strings.Contains(text, "s3cret") {
+			t.Errorf("the secret is in %s", text)
+		}
+	}
+	if err := os.WriteFile(".env", []byte("not an env file\x00\n=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	logs := new(logBuffer)
+	if got := config(crosscomm.Config{Logger: logs.logger()}); got.Endpoint != "from-environment" || !strings.Contains(logs.String(), ".env") {
+		t.Errorf("with a damaged .env: %+v; log: %s", got, logs)
+	}
+}

@@ -1,0 +1,286 @@
+package crosscomm_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+func parse(t *testing.T, text string) *crosscomm.Message {
+	t.Helper()
+	m, err := crosscomm.ParseMessage([]byte(text))
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return m
+}
+
+// Every recorded frame goes through message, dict, JSON and back.
+func TestRecordedMessagesRoundTrip(t *testing.T) {
+	for _, r := range recordings(t) {
+		m := parse(t, r.Frame)
+		d, err := m.ToDict()
+		if err != nil {
+			t.Errorf("%s: ToDict: %v", r.Name, err)
+			continue
+		}
+		if len(d) != 7 || d["msg_id"] != m.MsgID || d["msg_type"] != string(m.MsgType) {
+			t.Errorf("%s: ToDict: %v", r.Name, d)
+		}
+		fromDict, err := crosscomm.FromDict(d)
+		if err != nil {
+			t.Errorf("%s: FromDict: %v", r.Name, err)
+			continue
+		}
+		again, err := crosscomm.ParseMessage(m.AppendFrame(nil))
+		if err != nil {
+			t.Errorf("%s: AppendFrame: %v", r.Name, err)
+			continue
+		}
+		for how, other := range map[string]*crosscomm.Message{"FromDict": fromDict, "AppendFrame": again} {
+			if other.MsgID != m.MsgID || other.FromClientID != m.FromClientID || other.ToClientID != m.ToClientID ||
+				other.MsgType != m.MsgType || other.Timestamp != m.Timestamp || other.OSSKey != m.OSSKey {
+				t.Errorf("%s: %s gave %+v, want %+v", r.Name, how, other, m)
+			}
+			if got, err := other.ToDict(); err != nil || fmt.Sprintf("%#v", got["content"]) != fmt.Sprintf("%#v", d["content"]) {
+				// encoding/json reads a lone surrogate as U+FFFD, as everybody who decodes must.
+				if !strings.Contains(r.Frame, `\ud800`) {
+					t.Errorf("%s: %s gave the content %v, want %v", r.Name, how, got["content"], d["content"])
+				}
+			}
+		}
+		if strings.Contains(r.Frame, "NaN") && m.MsgType == crosscomm.TypeDict {
+			continue
+		}
+		data, err := json.Marshal(m)
+		if err != nil {
+			t.Errorf("%s: Marshal: %v", r.Name, err)
+			continue
+		}
+		var back crosscomm.Message
+		if err := json.Unmarshal(data, &back); err != nil || !reflect.DeepEqual(compact(&back), compact(m)) {
+			t.Errorf("%s: through JSON: %+v, %v; want %+v", r.Name, back, err, m)
+		}
+	}
+}
+
+func compact(m *crosscomm.Message) crosscomm.Message {
+	c := *m
+	c.Content = json.RawMessage(regexp.MustCompile(`\s|\\u003[ce]|\\u0026|[<>&]|\\u202[89]|[\x{2028}\x{2029}]`).ReplaceAllString(string(m.Content), ""))
+	return c
+}
+
+func TestParseMessageErrors(t *testing.T) {
+	for text, reason := range map[string]string{
+		"":   "not a JSON object",
+		"{}": "missing key msg_id",
+		strings.Replace(frameOf("a", "b", "audio", "1"), "1", "2", 1):  `unknown msg_type "audio"`,
+		strings.Replace(frameOf("a", "b", "text", "1"), "{", "[", 1):   "not a JSON object",
+		strings.Replace(frameOf("a", "b", "text", "1"), "null", "", 1): "byte",
+	} {
+		if _, err := crosscomm.ParseMessage([]byte(text)); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: got %v, want %q", text, err, reason)
+		}
+	}
+	if _, err := crosscomm.FromDict(map[string]any{"msg_id": "x"}); err == nil || !strings.Contains(err.Error(), "missing key from_client_id") {
+		t.Errorf("FromDict: %v", err)
+	}
+}
+
+func TestTextAndBytes(t *testing.T) {
+	for _, tc := range []struct{ content, text, bytes string }{
+		{`"aGVsbG8="`, "aGVsbG8=", "hello"},
+		{`""`, "", ""},
+		{`"hello world!"`, "hello world!", "error"}, // as Python: 10 digits
+		{`"aGVs\nbG8="`, "aGVs\nbG8=", "hello"},     // and Python skips what is no digit
+		{`"aGVsbG8=tail"`, "aGVsbG8=tail", "hello"}, // and what follows the padding
+		{`"aGVsbG8"`, "aGVsbG8", "error"},
+		{`"a=GVsbG8="`, "a=GVsbG8=", "hello"},
+		{`"aG=VsbG8="`, "aG=VsbG8=", "hello"},
+		{`"é"`, "é", "error"},
+		{`null`, "null", "error"},
+		{`[1, 2]`, "[1, 2]", "error"},
+	} {
+		m := parse(t, frameOf("a", "b", "bytes", tc.content))
+		if m.Text() != tc.text {
+			t.Errorf("%s: text is %q", tc.content, m.Text())
+		}
+		b, err := m.Bytes()
+		got := string(b)
+		if err != nil {
+			got = "error"
+		}
+		if got != tc.bytes {
+			t.Errorf("%s: bytes are %q, %v; want %q", tc.content, b, err, tc.bytes)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	type reading struct {
+		Name   string
+		Range  float64
+		Small  float32
+		Opt    *float64
+		Nested struct{ Values []float64 }
+		Any    map[string]any
+		Big    *big.Int
+		Num    json.Number
+	}
+	text := `{"name": "NaN in a \"string\" -Infinity", "range": NaN, "small": -Infinity, "opt": Infinity,
+		"nested": {"values": [1.5, NaN, -2]}, "any": {"x": [NaN, {"y": Infinity}], "z": -1}, "big": 123456789012345678901234567890, "num": 12345678901234567890}`
+	for _, content := range []string{text, string(must(json.Marshal(text)))} { // Python's object; Java's and Swift's string
+		m := parse(t, frameOf("a", "b", "dict", content))
+		var r reading
+		if err := m.Decode(&r); err != nil {
+			t.Fatal(err)
+		}
+		y := r.Any["x"].([]any)[1].(map[string]any)["y"].(float64)
+		if !math.IsNaN(r.Range) || !math.IsInf(float64(r.Small), -1) || !math.IsInf(*r.Opt, 1) ||
+			r.Nested.Values[0] != 1.5 || !math.IsNaN(r.Nested.Values[1]) || !math.IsNaN(r.Any["x"].([]any)[0].(float64)) || !math.IsInf(y, 1) ||
+			r.Name != `NaN in a "string" -Infinity` || r.Big.String() != "123456789012345678901234567890" || r.Num != "12345678901234567890" {
+			t.Errorf("got %+v", r)
+		}
+	}
+	var f float64
+	if err := parse(t, frameOf("a", "b", "json", `"NaN"`)).Decode(&f); err != nil || !math.IsNaN(f) {
+		t.Errorf("NaN as JSON: %v, %v", f, err)
+	}
+	var n int
+	if err := parse(t, frameOf("a", "b", "dict", `NaN`)).Decode(&n); err == nil {
+		t.Errorf("NaN as an int: %v", n)
+	}
+	var s string
+	if err := parse(t, frameOf("a", "b", "dict", `"{\"a\": 1}"`)).Decode(&s); err != nil || s != `{"a": 1}` {
+		t.Errorf("a dict that is a string, as a string: %q, %v", s, err)
+	}
+	if err := parse(t, frameOf("a", "b", "dict", `"plain"`)).Decode(&s); err != nil || s != "plain" {
+		t.Errorf("got %q, %v", s, err)
+	}
+	if err := parse(t, frameOf("a", "b", "dict", `{"a": 1}`)).Decode(&s); err == nil {
+		t.Error("an object was decoded into a string")
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// What Go values become on the wire; the rules are those of the package's doc.
+func TestFromDictContent(t *testing.T) {
+	type plain struct {
+		A float64 `json:"a"`
+		B []any   `json:"b,omitempty"`
+		C string  `json:"-"`
+		D *plain
+	}
+	type embedding struct {
+		plain
+		X float64
+	}
+	nan := math.NaN()
+	for _, tc := range []struct {
+		content any
+		want    string
+	}{
+		{map[string]any{"b": nan, "a": []float64{math.Inf(1), 1}}, `{"a":[Infinity,1],"b":NaN}`},
+		{[2]float32{float32(math.Inf(-1)), 0.5}, `[-Infinity,0.5]`},
+		{&plain{A: nan, C: "hidden", D: &plain{A: 1, B: []any{nil, true}}}, `{"a":NaN,"D":{"a":1,"b":[null,true],"D":null}}`},
+		{map[string]any{"raw": json.RawMessage(`[NaN , 1]`), "bytes": []byte{1}, "nilmap": map[string]any(nil)}, `{"bytes":"AQ==","nilmap":null,"raw":[NaN,1]}`},
+		{json.RawMessage(`NaN`), `NaN`},
+		{"<&>", `"<&>"`},
+		{nil, "null"},
+		{embedding{X: nan}, ""},
+		{map[int]float64{1: nan}, ""},
+		{json.RawMessage(`{`), ""},
+	} {
+		m, err := crosscomm.FromDict(map[string]any{
+			"msg_id": "m", "from_client_id": "a", "to_client_id": "b", "msg_type": crosscomm.TypeDict, "content": tc.content, "timestamp": 1,
+		})
+		if (err != nil) != (tc.want == "") || err == nil && string(m.Content) != tc.want {
+			t.Errorf("%v: got %+v, %v; want %s", tc.content, m, err, tc.want)
+		}
+	}
+}
+
+func TestTime(t *testing.T) {
+	for ts, want := range map[string]string{"1795508069.140345": "2026-11-24T08:14:29.140345Z", "1.795507384788E9": "2026-11-24T08:03:04.788Z", "0": "1970-01-01T00:00:00Z", "NaN": "", "1e300": "", `"x"`: "1970-01-01T00:00:00Z"} {
+		m := parse(t, strings.Replace(frameOf("a", "b", "text", `""`), "1795508069.140345", ts, 1))
+		got := ""
+		if !m.Time().IsZero() {
+			got = m.Time().UTC().Format("2006-01-02T15:04:05.999999Z07:00")
+		}
+		if got != want {
+			t.Errorf("%s is %s, want %s", ts, got, want)
+		}
+	}
+}
+
+// FuzzMessage: what is parsed can be written and parsed again, and no accessor panics.
+func FuzzMessage(f *testing.F) {
+	for _, content := range []string{`"hi"`, `{"a": [NaN, -Infinity, "x\ud800"]}`, `"{\"a\": NaN}"`, "1e999", "null"} {
+		for _, typ := range []string{"text", "json", "dict", "bytes"} {
+			f.Add([]byte(frameOf("a", "b", typ, content)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := crosscomm.ParseMessage(data)
+		if err != nil {
+			return
+		}
+		m.Text()
+		m.Time()
+		if b, err := m.Bytes(); err == nil {
+			if _, err := base64.StdEncoding.DecodeString(base64.StdEncoding.EncodeToString(b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, v := range []any{new(any), new(map[string]float64), new(string), new([]json.Number), new(struct{ A, B any })} {
+			_ = m.Decode(v)
+		}
+		line := m.AppendFrame(nil)
+		if strings.ContainsAny(string(line), "\n\r") || !utf8.Valid(line) {
+			t.Fatalf("%q was written as %q", data, line)
+		}
+		again, err := crosscomm.ParseMessage(line)
+		if err != nil {
+			t.Fatalf("%q was written as %q: %v", data, line, err)
+		}
+		if again.MsgID != m.MsgID || again.FromClientID != m.FromClientID || again.ToClientID != m.ToClientID || again.OSSKey != m.OSSKey {
+			t.Fatalf("%+v became %+v", m, again)
+		}
+		if d, err := m.ToDict(); err == nil {
+			if _, err := crosscomm.FromDict(d); err != nil {
+				t.Fatalf("%q: %v", data, err)
+			}
+		}
+	})
+}
+
+// FuzzBase64 compares with encoding/base64 where both must agree.
+func FuzzBase64(f *testing.F) {
+	f.Add([]byte("hello"), "==")
+	f.Fuzz(func(t *testing.T, data []byte, noise string) {
+		text := base64.StdEncoding.EncodeToString(data)
+		m := crosscomm.Message{MsgType: crosscomm.TypeBytes, Content: must(json.Marshal(text))}
+		if b, err := m.Bytes(); err != nil || string(b) != string(data) {
+			t.Fatalf("%q became %q, %v", data, b, err)
+		}
+		m.Content = must(json.Marshal(noise))
+		if b, err := m.Bytes(); err != nil && b != nil {
+			t.Fatalf("%q gave %q and %v", noise, b, err)
+		}
+	})
+}

@@ -1,0 +1,196 @@
+package crosscomm_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/filelock"
+)
+
+func stateFile(dir string) string { return filepath.Join(dir, "cross_comm_clients.yaml") }
+
+func writeState(t *testing.T, dir, text string) {
+	t.Helper()
+	if err := os.WriteFile(stateFile(dir), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readState(t *testing.T, dir string) string {
+	t.Helper()
+	data, err := os.ReadFile(stateFile(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func ids(clients []crosscomm.ClientInfo) []string {
+	var ids []string
+	for _, c := range clients {
+		ids = append(ids, c.ClientID)
+	}
+	return ids
+}
+
+// Clients of earlier runs are remembered, and are still in the file after a restart and
+// a login: the original loses them there.
+func TestStateSurvivesRestarts(t *testing.T) {
+	dir := t.TempDir()
+	writeState(t, dir, "old-python:\n  last_seen: 1795508069.25\n  status: online\n'123':\n  last_seen: 5\n  status: offline\n")
+	for _, id := range []string{"first", "second"} {
+		server := startServer(t, crosscomm.Config{DataDir: dir})
+		login(t, server.addr, id)
+		list := server.Clients()
+		if i := slices.Index(ids(list), "old-python"); i < 0 || list[i].Online || list[i].LastHeartbeat.UnixMilli() != 1795508069250 || !list[i].LoginTime.IsZero() {
+			t.Errorf("known: %+v", list)
+		}
+		server.stop()
+	}
+	text := readState(t, dir)
+	for _, want := range []string{"first:", "second:", "old-python:", "\"123\":", "last_seen: 1.79550806925e+09"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "online") {
+		t.Errorf("someone is still online in\n%s", text)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if !slices.Equal(names, []string{"cross_comm_clients.yaml", "cross_comm_clients.yaml.lock"}) {
+		t.Errorf("the directory has %v", names)
+	}
+}
+
+func TestDamagedStateFileIsSetAside(t *testing.T) {
+	for name, text := range map[string]string{
+		"no YAML":    "a: [unclosed",
+		"a list":     "- a\n- b\n",
+		"a text":     "hello",
+		"bad entry":  "a: 5\n",
+		"bad value":  "a:\n  status: online\n  last_seen: yesterday\n",
+		"binary":     "\x00\x01\x02",
+		"merge bomb": "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			writeState(t, dir, text)
+			logs := new(logBuffer)
+			server := startServer(t, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
+			login(t, server.addr, "a")
+			server.stop()
+			aside, err := filepath.Glob(stateFile(dir) + ".damaged-*")
+			if err != nil || len(aside) != 1 {
+				t.Fatalf("set aside: %v, %v", aside, err)
+			}
+			if data, err := os.ReadFile(aside[0]); err != nil || string(data) != text {
+				t.Errorf("what was set aside is %q, %v", data, err)
+			}
+			if !strings.Contains(readState(t, dir), "a:") {
+				t.Error("no new file was begun")
+			}
+			if !strings.Contains(logs.String(), "damaged") || !strings.Contains(logs.String(), filepath.Base(aside[0])) {
+				t.Errorf("the log says\n%s", logs)
+			}
+		})
+	}
+}
+
+// A file that is no file, a directory that cannot be made: the server runs all the same.
+func TestUnusableStateFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(stateFile(dir), "occupied"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, dataDir := range []string{dir, filepath.Join(plain, "sub")} {
+		logs := new(logBuffer)
+		server := startServer(t, crosscomm.Config{DataDir: dataDir, EnvFile: "none", Logger: logs.logger()})
+		login(t, server.addr, "a")
+		server.stop()
+		if !strings.Contains(logs.String(), "states will not be kept") {
+			t.Errorf("the log says\n%s", logs)
+		}
+	}
+}
+
+func TestEmptyStateFile(t *testing.T) {
+	dir := t.TempDir()
+	writeState(t, dir, "")
+	server := startServer(t, crosscomm.Config{DataDir: dir})
+	login(t, server.addr, "a")
+	server.stop()
+	if aside, _ := filepath.Glob(stateFile(dir) + ".damaged-*"); len(aside) != 0 {
+		t.Errorf("an empty file was set aside: %v", aside)
+	}
+}
+
+// What another process adds to the file stays in it.
+func TestStateFileIsMerged(t *testing.T) {
+	dir := t.TempDir()
+	server := startServer(t, crosscomm.Config{DataDir: dir})
+	login(t, server.addr, "ours")
+	eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
+	unlock, err := filelock.Lock(t.Context(), stateFile(dir)+".lock", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeState(t, dir, "theirs:\n  status: online\n  last_seen: 1\n")
+	unlock()
+	server.stop()
+	if text := readState(t, dir); !strings.Contains(text, "ours:") || !strings.Contains(text, "theirs:") {
+		t.Errorf("the file says\n%s", text)
+	}
+}
+
+func TestNoStateFile(t *testing.T) {
+	dir := t.TempDir()
+	server := startServer(t, crosscomm.Config{DataDir: dir, NoStateFile: true})
+	login(t, server.addr, "a")
+	server.stop()
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("the directory has %v, %v", entries, err)
+	}
+}
+
+// While another process holds the lock, logins go on; the state is written when it is free.
+func TestStateFileLockIsHeld(t *testing.T) {
+	dir := t.TempDir()
+	server := startServer(t, crosscomm.Config{DataDir: dir})
+	login(t, server.addr, "first")
+	eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
+	unlock, err := filelock.Lock(t.Context(), stateFile(dir)+".lock", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for range 20 {
+		login(t, server.addr, "second")
+	}
+	if d := time.Since(began); d > patience/2 {
+		t.Errorf("20 logins took %v", d)
+	}
+	if strings.Contains(readState(t, dir), "second") {
+		t.Error("it was written although the lock is held")
+	}
+	unlock()
+	server.stop()
+	if !strings.Contains(readState(t, dir), "second") {
+		t.Error("it was not written after that")
+	}
+}
