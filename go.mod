@@ -3,6 +3,7 @@ module github.com/crosscomm/crosscomm-go
 go 1.25.0
 
 require (
+	github.com/alecthomas/kong v1.17.0
 	github.com/google/uuid v1.6.0
 	github.com/gorilla/websocket v1.5.3
 	github.com/joho/godotenv v1.5.1

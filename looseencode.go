@@ -47,7 +47,7 @@ func appendLoose(dst []byte, v reflect.Value, depth int) ([]byte, error) {
 	}
 	if v.Type() == rawMessageType && v.Len() > 0 {
 		if err := frame.Valid(v.Bytes()); err != nil {
-			return nil, fmt.Errorf("json.RawMessage: %w", err)
+			return nil, fmt.Errorf("the JSON text is malformed: %w", err)
 		}
 		return frame.AppendCompact(dst, v.Bytes()), nil
 	}

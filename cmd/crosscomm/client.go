@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+// clientFlags are the flags of all commands that are clients.
+type clientFlags struct {
+	Server   string     `help:"The server, as HOST:PORT, HOST or a ws:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
+	ID       string     `name:"id" help:"This client's id; made up if not given." placeholder:"ID"`
+	LogLevel slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"error" placeholder:"LEVEL"`
+}
+
+// config returns the configuration of the client that the flags describe.
+func (f clientFlags) config(stderr io.Writer) (crosscomm.Config, error) {
+	cfg := crosscomm.Config{Role: crosscomm.Client, ClientID: f.ID, Logger: newLogger(stderr, f.LogLevel)}
+	switch host, port, err := net.SplitHostPort(f.Server); {
+	case strings.Contains(f.Server, "://"):
+		cfg.URL = f.Server
+	case err == nil && port != "":
+		if host == "" {
+			host = "127.0.0.1"
+		}
+		cfg.URL = "ws://" + net.JoinHostPort(host, port) + "/"
+	case f.Server == "" || err == nil:
+		return cfg, usageError{fmt.Sprintf("--server is %q; it must be HOST:PORT", f.Server)}
+	default:
+		cfg.IP = f.Server
+	}
+	return cfg, nil
+}
+
+// login makes a client of the configuration and logs it in within the timeout.
+func login(ctx context.Context, cfg crosscomm.Config, timeout time.Duration) (*crosscomm.Service, error) {
+	svc, err := crosscomm.New(cfg)
+	if err != nil {
+		return nil, usageError{err.Error()}
+	}
+	return svc, loginService(ctx, svc, timeout)
+}
+
+func loginService(ctx context.Context, svc *crosscomm.Service, timeout time.Duration) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	return svc.Login(ctx)
+}
+
+// logout is for a context that may have ended: that is when it is needed.
+func logout(svc *crosscomm.Service) { _ = svc.Logout(context.Background()) }
+
+// forGood reports whether a client that has lost its link with err stays down.
+func forGood(err error) bool {
+	return errors.Is(err, crosscomm.ErrReplaced) || errors.Is(err, crosscomm.ErrLoginRejected)
+}
+
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+	"time"
+)
+
+type clientsCommand struct {
+	clientFlags
+	All     bool    `help:"List also those that are offline."`
+	JSON    bool    `name:"json" help:"Print a JSON object a line."`
+	Timeout seconds `help:"How long to wait for the server." default:"10s" placeholder:"DURATION"`
+}
+
+// Help is shown by kong.
+func (clientsCommand) Help() string {
+	return `The list has this command itself, which logs in to ask.
+
+Example:
+  crosscomm clients --server 192.168.1.10:9898 --all
+
+With --json it prints {"client_id": …, "status": "online" or "offline", "last_heartbeat": …, "login_time": …} for each, the times in seconds since 1970.`
+}
+
+// Run is called by kong.
+func (c clientsCommand) Run(ctx context.Context, con console) error {
+	cfg, err := c.config(con.stderr)
+	if err != nil {
+		return err
+	}
+	svc, err := login(ctx, cfg, time.Duration(c.Timeout))
+	if err != nil {
+		return err
+	}
+	defer logout(svc)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.Timeout))
+	defer cancel()
+	list, err := svc.ListClients(ctx, !c.All)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		for _, client := range list.Clients {
+			line, err := json.Marshal(client)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(con.stdout, "%s\n", line)
+		}
+		return nil
+	}
+	table := tabwriter.NewWriter(con.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "CLIENT\tSTATUS\tLAST SEEN\tLOGIN")
+	for _, client := range list.Clients {
+		status := "offline"
+		if client.Online {
+			status = "online"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", printable(client.ClientID), status, moment(client.LastHeartbeat), moment(client.LoginTime))
+	}
+	return table.Flush()
+}
+
+func moment(t time.Time) string {
+	if t.Unix() <= 0 {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
+}

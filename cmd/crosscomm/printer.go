@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"unicode"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+// printer prints whole lines; it may be used concurrently.
+type printer struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (p *printer) line(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.w, format+"\n", args...)
+}
+
+// event prints {"event": name, …} with the pairs of keys and strings.
+func (p *printer) event(name string, pairs ...string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, `{"event": %s`, quote(name))
+	for i := 0; i+1 < len(pairs); i += 2 {
+		fmt.Fprintf(&b, `, %s: %s`, quote(pairs[i]), quote(pairs[i+1]))
+	}
+	p.line("%s}", b.String())
+}
+
+// message prints the event of a message: its seven keys as they came.
+func (p *printer) message(m *crosscomm.Message) {
+	frame := m.AppendFrame([]byte(`{"event": "message", `))
+	// The frame begins with a brace, which the event has already.
+	const begin = len(`{"event": "message", `)
+	p.line("%s%s", frame[:begin], frame[begin+1:])
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string can always be written
+	}
+	return string(b)
+}
+
+// describe is a message for people, on a line.
+func describe(m *crosscomm.Message) string {
+	text := m.Text()
+	if m.MsgType == crosscomm.TypeBytes {
+		if b, err := m.Bytes(); err == nil {
+			text = fmt.Sprintf("%d bytes: %.32x", len(b), b)
+			if len(b) > 32 {
+				text += "…"
+			}
+		}
+	}
+	return fmt.Sprintf("%s  %s → %s  %s: %s", m.Time().Local().Format("15:04:05"), printable(m.FromClientID), printable(m.ToClientID), m.MsgType, printable(text))
+}
+
+// printable keeps what comes from the network from steering the terminal.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) || r == '\t' {
+			b.WriteRune(r)
+		} else {
+			q := fmt.Sprintf("%q", r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+	}
+	return b.String()
+}

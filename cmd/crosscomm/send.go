@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+type sendCommand struct {
+	clientFlags
+	To      string  `help:"The receiver: a client's id, all or server." default:"all" placeholder:"ID"`
+	Type    string  `help:"The type of the content: text, json, dict or bytes." enum:"text,json,dict,bytes" default:"text" placeholder:"TYPE"`
+	Lines   bool    `help:"Send a message for each line of standard input."`
+	Timeout seconds `help:"How long to try to log in, and to send each message." default:"10s" placeholder:"DURATION"`
+	Content *string `arg:"" optional:"" help:"The content; - stands for all of standard input."`
+}
+
+// Help is shown by kong.
+func (sendCommand) Help() string {
+	return `It ends when the message is written to the server.
+
+Examples:
+  crosscomm send --server 192.168.1.10:9898 --to desk "dinner is ready"
+  crosscomm send --type dict '{"speed": 0.5}'
+  crosscomm send --type bytes - < photo.raw
+  tail -f /var/log/syslog | crosscomm send --id router --lines
+
+With --lines a line that cannot be sent is reported, and the others still go; the exit code is 1 then.`
+}
+
+// Run is called by kong.
+func (c sendCommand) Run(ctx context.Context, con console) error {
+	cfg, err := c.config(con.stderr)
+	if err != nil {
+		return err
+	}
+	var content []byte
+	switch {
+	case c.Lines && c.Content != nil:
+		return usageError{"--lines takes its messages from standard input: give no content"}
+	case c.Lines:
+	case c.Content == nil:
+		return usageError{"nothing to send: give the content, - for standard input, or --lines"}
+	case *c.Content == "-":
+		if content, err = readAll(ctx, con.stdin); err != nil {
+			return fmt.Errorf("standard input: %w", err)
+		}
+	default:
+		content = []byte(*c.Content)
+	}
+	svc, err := login(ctx, cfg, time.Duration(c.Timeout))
+	if err != nil {
+		return err
+	}
+	defer logout(svc)
+	if c.Lines {
+		return c.sendLines(ctx, svc, con)
+	}
+	return c.send(ctx, svc, content)
+}
+
+func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, content []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.Timeout))
+	defer cancel()
+	var value any = content
+	if t := crosscomm.MsgType(c.Type); t == crosscomm.TypeDict {
+		value = json.RawMessage(content)
+		if len(content) == 0 {
+			value = json.RawMessage(" ") // an empty RawMessage would be null
+		}
+	}
+	return svc.SendMessage(ctx, value, crosscomm.MsgType(c.Type), c.To)
+}
+
+func (c sendCommand) sendLines(ctx context.Context, svc *crosscomm.Service, con console) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lines := readLines(ctx, con.stdin)
+	for n, failed := 1, 0; ; n++ {
+		var line input
+		select {
+		case line = <-lines:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		switch {
+		case errors.Is(line.err, io.EOF) && failed > 0:
+			return fmt.Errorf("%d of %d lines could not be sent", failed, n-1)
+		case errors.Is(line.err, io.EOF):
+			return nil
+		case line.err != nil:
+			return fmt.Errorf("standard input: %w", line.err)
+		}
+		err := c.send(ctx, svc, line.text)
+		if errors.Is(err, crosscomm.ErrNotConnected) || ctx.Err() != nil {
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		if err != nil {
+			failed++
+			fmt.Fprintf(con.stderr, "line %d: %v\n", n, err)
+		}
+	}
+}
+
+// readAll reads r to its end, unless ctx ends before; the read that is then
+// under way is left behind, for the program is about to end.
+func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := io.ReadAll(r)
+		done <- result{data, err}
+	}()
+	select {
+	case res := <-done:
+		return res.data, res.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// input is a line of standard input, or why there is none any more.
+type input struct {
+	text []byte
+	err  error
+}
+
+// readLines reads lines, without their ends, until the end of r, which comes
+// as an error, or of ctx.
+func readLines(ctx context.Context, r io.Reader) <-chan input {
+	lines := make(chan input)
+	give := func(in input) bool {
+		select {
+		case lines <- in:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	go func() {
+		buffered := bufio.NewReader(r)
+		for {
+			line, err := buffered.ReadBytes('\n')
+			if len(line) > 0 && !give(input{text: trimLineEnd(line)}) {
+				return
+			}
+			if err != nil {
+				give(input{err: err})
+				return
+			}
+		}
+	}()
+	return lines
+}
+
+func trimLineEnd(line []byte) []byte {
+	for _, end := range []byte{'\n', '\r'} {
+		if n := len(line); n > 0 && line[n-1] == end {
+			line = line[:n-1]
+		}
+	}
+	return line
+}
