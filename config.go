@@ -204,7 +204,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("IP is %q; the port goes into Port", c.IP)
 	}
 	if c.Port > 65535 || c.Port < 0 && (c.Role == Client || c.Port != AnyPort) {
-		return fmt.Errorf("Port is %d; it must be between 1 and 65535", c.Port)
+		return fmt.Errorf("the Port is %d; it must be between 1 and 65535", c.Port)
 	}
 	for name, n := range map[string]int64{
 		"HeartbeatInterval": int64(c.HeartbeatInterval),
@@ -226,7 +226,7 @@ func (c *Config) check() error {
 	}
 	if c.Role == Server {
 		if c.URL != "" {
-			return errors.New("URL is for a client")
+			return errors.New("a server has no URL, but IP and Port")
 		}
 		return nil
 	}

@@ -20,7 +20,7 @@ func TestConfigErrors(t *testing.T) {
 		"Port is 70000":            {Role: crosscomm.Server, Port: 70000},
 		"Port is -1":               {Role: crosscomm.Client, Port: crosscomm.AnyPort},
 		"must look like":           {Role: crosscomm.Client, URL: "http://example.org"},
-		"URL is for a client":      {Role: crosscomm.Server, URL: "ws://example.org"},
+		"a server has no URL":      {Role: crosscomm.Server, URL: "ws://example.org"},
 		`"all" is reserved`:        {Role: crosscomm.Client, ClientID: "all"},
 		"control character U+000A": {Role: crosscomm.Client, ClientID: "a\nb"},
 		"at most 256":              {Role: crosscomm.Client, ClientID: strings.Repeat("x", 300)},

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/filelock"
 )
 
 // The contents are those of the recordings: what Python was told to send, what stood on
@@ -500,4 +501,26 @@ func TestStateFileIsShared(t *testing.T) {
 	p.call("write_state", map[string]any{"path": filepath.Join(dir, "cross_comm_clients.yaml"), "add": "from python"})
 	server, _, _ := startGoServer(t, crosscomm.Config{DataDir: dir}, "127.0.0.1:0")
 	eventually(t, "the server has read the five clients", func() bool { return len(server.Clients()) == 5 })
+}
+
+// Our lock and Python's filelock keep each other out.
+func TestLockIsShared(t *testing.T) {
+	p := startPython(t)
+	path := filepath.Join(t.TempDir(), "x.lock")
+	p.call("lock", map[string]any{"path": path})
+	if _, err := filelock.Lock(t.Context(), path, 50*time.Millisecond); !errors.Is(err, filelock.ErrHeld) {
+		t.Errorf("while Python holds it: %v", err)
+	}
+	p.call("unlock", nil)
+	unlock, err := filelock.Lock(t.Context(), path, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(p.call("try_lock", map[string]any{"path": path})); got != "false" {
+		t.Errorf("while we hold it, Python got %s", got)
+	}
+	unlock()
+	if got := string(p.call("try_lock", map[string]any{"path": path})); got != "true" {
+		t.Errorf("after that Python got %s", got)
+	}
 }

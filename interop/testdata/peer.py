@@ -12,6 +12,7 @@ import sys
 out = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)  # pywayne prints to standard output
 
+from filelock import FileLock, Timeout  # noqa: E402
 from pywayne.cross_comm import CommMsgType, CrossCommService  # noqa: E402
 from pywayne.tools import read_yaml_config, write_yaml_config  # noqa: E402
 
@@ -110,8 +111,26 @@ async def write_state(path, add):
     write_yaml_config(path, states)
 
 
+async def lock(path):
+    services["lock"] = FileLock(path)
+    services["lock"].acquire(timeout=0)
+
+
+async def unlock():
+    services["lock"].release()
+
+
+async def try_lock(path):
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
 commands = {f.__name__: f for f in (new, start_server, stop_server, login, logout, send, send_many, list_clients,
-                                    online, stop_heartbeats, heartbeat_once, connected, read_state, write_state)}
+                                    online, stop_heartbeats, heartbeat_once, connected, read_state, write_state,
+                                    lock, unlock, try_lock)}
 
 
 async def run(order):

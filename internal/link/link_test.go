@@ -1,0 +1,325 @@
+package link_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"github.com/crosscomm/crosscomm-go/internal/link"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// pair returns a link over a real socket, running, and its bare peer.
+func pair(t *testing.T, opts link.Options, handle func([]byte, bool)) (*link.Link, *websocket.Conn, <-chan error) {
+	t.Helper()
+	links := make(chan *link.Link, 1)
+	ended := make(chan error, 1)
+	if handle == nil {
+		handle = func([]byte, bool) {}
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		l := link.New(conn, opts)
+		links <- l
+		ended <- l.Run(handle)
+	}))
+	t.Cleanup(srv.Close)
+	peer, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(srv.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { peer.Close() })
+	_ = peer.SetReadDeadline(time.Now().Add(patience))
+	return <-links, peer, ended
+}
+
+func receive[T any](t *testing.T, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
+}
+
+var roomy = link.Options{MaxMessage: 1 << 20, MaxQueued: 1 << 30}
+
+func TestCloseWritesTheQueueFirst(t *testing.T) {
+	l, peer, ended := pair(t, roomy, nil)
+	var done atomic.Int32
+	for i := range 100 {
+		if err := l.Send(fmt.Appendf(nil, "%d", i), func(err error) {
+			if err == nil {
+				done.Add(1)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Close(4321, "the reason", patience)
+	l.Close(4000, "a second one counts for nothing", patience)
+	if err := l.Send(nil, nil); !errors.Is(err, link.ErrClosed) {
+		t.Errorf("Send after Close: %v", err)
+	}
+	for i := range 100 {
+		if _, data, err := peer.ReadMessage(); err != nil || string(data) != fmt.Sprint(i) {
+			t.Fatalf("message %d is %q, %v", i, data, err)
+		}
+	}
+	_, _, err := peer.ReadMessage()
+	if !websocket.IsCloseError(err, 4321) || !strings.Contains(err.Error(), "the reason") {
+		t.Errorf("the peer got %v", err)
+	}
+	var ce *link.CloseError
+	if err := receive(t, ended); !errors.As(err, &ce) || ce.Code != 4321 || ce.ByPeer {
+		t.Errorf("Run returned %v", err)
+	}
+	if done.Load() != 100 {
+		t.Errorf("%d were called done", done.Load())
+	}
+}
+
+func TestPeerCloses(t *testing.T) {
+	_, peer, ended := pair(t, roomy, nil)
+	if err := peer.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, "bye"), time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	var ce *link.CloseError
+	if err := receive(t, ended); !errors.As(err, &ce) || ce.Code != 1000 || ce.Reason != "bye" || !ce.ByPeer {
+		t.Errorf("Run returned %v", err)
+	}
+	if _, _, err := peer.ReadMessage(); !websocket.IsCloseError(err, 1000) {
+		t.Errorf("the answer is %v", err)
+	}
+}
+
+// A peer that vanishes while messages wait: every one is told, with an error or
+// as written, exactly once.
+func TestDoneIsCalledOnce(t *testing.T) {
+	l, peer, ended := pair(t, roomy, nil)
+	const messages = 200
+	var mu sync.Mutex
+	calls := make([]int, messages)
+	failures := 0
+	big := make([]byte, 1<<18) // 50 MiB in all: more than sockets buffer
+	for i := range big {
+		big[i] = 'x'
+	}
+	for i := range messages {
+		if err := l.Send(big, func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			calls[i]++
+			if err != nil {
+				failures++
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	peer.NetConn().(*net.TCPConn).SetLinger(0) // a reset
+	peer.Close()
+	if err := receive(t, ended); err == nil {
+		t.Error("Run returned nil")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for i, n := range calls {
+		if n != 1 {
+			t.Errorf("message %d was done %d times", i, n)
+		}
+	}
+	if failures == 0 {
+		t.Error("all were called written")
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	opts := roomy
+	opts.MaxQueued = 1000
+	l, peer, ended := pair(t, opts, nil)
+	message := make([]byte, 1<<16) // one alone may exceed the bound, or it could never be sent
+	sent := 0
+	for {
+		err := l.Send(message, nil)
+		if errors.Is(err, link.ErrFull) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	if sent < 1 {
+		t.Error("not even one was taken")
+	}
+	l.Close(1000, "", 0)
+	receive(t, ended)
+	peer.Close()
+}
+
+func TestRulesOfReading(t *testing.T) {
+	for name, tc := range map[string]struct {
+		kind int
+		data string
+		code int
+	}{
+		"too big":   {websocket.TextMessage, strings.Repeat("x", 1001), websocket.CloseMessageTooBig},
+		"bad UTF-8": {websocket.TextMessage, "\xff", websocket.CloseInvalidFramePayloadData},
+	} {
+		var got atomic.Int32
+		_, peer, ended := pair(t, link.Options{MaxMessage: 1000, MaxQueued: 1000}, func([]byte, bool) { got.Add(1) })
+		if err := peer.WriteMessage(tc.kind, []byte(strings.Repeat("x", 1000))); err != nil {
+			t.Fatal(err)
+		}
+		if err := peer.WriteMessage(tc.kind, []byte(tc.data)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := peer.ReadMessage(); !websocket.IsCloseError(err, tc.code) {
+			t.Errorf("%s: the peer got %v", name, err)
+		}
+		var ce *link.CloseError
+		if err := receive(t, ended); !errors.As(err, &ce) || ce.Code != tc.code {
+			t.Errorf("%s: Run returned %v", name, err)
+		}
+		if got.Load() != 1 {
+			t.Errorf("%s: %d messages were handled", name, got.Load())
+		}
+	}
+}
+
+// A reason is cut to what a close frame holds, between characters.
+func TestLongReason(t *testing.T) {
+	l, peer, ended := pair(t, roomy, nil)
+	l.Close(4000, strings.Repeat("长", 100), patience)
+	_, _, err := peer.ReadMessage()
+	var ce *websocket.CloseError
+	if !errors.As(err, &ce) || len(ce.Text) < 120 || !utf8.ValidString(ce.Text) {
+		t.Errorf("the peer got %v", err)
+	}
+	receive(t, ended)
+}
+
+// pipePair is pair over a pipe in memory, for synctest's clock.
+func pipePair(t *testing.T, opts link.Options) (*link.Link, *websocket.Conn, <-chan error) {
+	t.Helper()
+	here, there := net.Pipe()
+	links := make(chan *link.Link, 1)
+	ended := make(chan error, 1)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		l := link.New(conn, opts)
+		links <- l
+		ended <- l.Run(func([]byte, bool) {})
+	})}
+	one := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+	one.conns <- there
+	go srv.Serve(one)
+	t.Cleanup(func() { srv.Close() })
+	dialer := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return here, nil }}
+	peer, _, err := dialer.Dial("ws://pipe/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return <-links, peer, ended
+}
+
+type oneConn struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (o *oneConn) Accept() (net.Conn, error) {
+	select {
+	case c := <-o.conns:
+		return c, nil
+	case <-o.done:
+		return nil, net.ErrClosed
+	}
+}
+func (o *oneConn) Close() error   { o.once.Do(func() { close(o.done) }); return nil }
+func (o *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A peer that neither reads nor answers is cut off when patience is over.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, peer, ended := pipePair(t, roomy)
+		if err := l.Send([]byte("never read"), nil); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		l.Close(1001, "", 3*time.Second)
+		<-ended
+		if d := time.Since(began); d != 3*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		peer.Close()
+	})
+}
+
+// A peer to which little is sent, and that does not read it, is found by the time-out of writing.
+func TestWriteTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, peer, ended := pipePair(t, roomy)
+		done := make(chan error, 1)
+		began := time.Now()
+		if err := l.Send([]byte("never read"), func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err == nil {
+			t.Error("it was called written")
+		}
+		if err := <-ended; err == nil || time.Since(began) != time.Minute {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		peer.Close()
+	})
+}
+
+// After a close frame a peer that does not answer gets a short while.
+func TestLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, peer, ended := pipePair(t, roomy)
+		peer.SetCloseHandler(func(int, string) error { return nil })
+		go func() {
+			for {
+				if _, _, err := peer.ReadMessage(); err != nil {
+					return
+				}
+			}
+		}()
+		began := time.Now()
+		l.Close(1001, "", time.Hour)
+		<-ended
+		if d := time.Since(began); d != 500*time.Millisecond {
+			t.Errorf("it took %v", d)
+		}
+		peer.Close()
+	})
+}
