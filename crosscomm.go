@@ -143,8 +143,8 @@ func (s *Service) IsConnected() bool {
 // is down it waits until it is up again or ctx ends; then, and at once for a client that is not
 // logged in, the error is [ErrNotConnected]. If ctx ends while a slow link is taking the message, it may
 // still arrive. A server's SendMessage queues the message and does not wait: for a
-// client that is not there, or reads too slowly, it returns [ErrOffline]; for a server that is not
-// running [ErrNotConnected]. With [All] it goes to whoever is there.
+// client that is not there, or reads too slowly, it returns [ErrOffline]; for a server that was
+// stopped [ErrNotConnected]. With [All] it goes to whoever is there.
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver] and [ErrNoObjectStore].
 func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {

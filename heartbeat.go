@@ -6,7 +6,7 @@ import (
 )
 
 // watchHeartbeats notes which clients have timed out, until ctx ends. Whether frames
-// reach a client does not depend on it: see member.present. It is for
+// reach a client does not depend on it: see hub.present. It is for
 // the log and the state file.
 func (h *hub) watchHeartbeats(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
@@ -15,20 +15,21 @@ func (h *hub) watchHeartbeats(ctx context.Context, interval time.Duration) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			h.noteTimeouts(now)
+		case <-ticker.C:
+			h.noteTimeouts()
 		}
 	}
 }
 
-func (h *hub) noteTimeouts(now time.Time) {
+func (h *hub) noteTimeouts() {
+	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, m := range h.members {
-		if m.peer == nil || m.present(now, h.s.cfg.HeartbeatTimeout) || !m.timedOut.CompareAndSwap(false, true) {
+		if m.peer == nil || h.present(m, now) || !m.timedOut.CompareAndSwap(false, true) {
 			continue
 		}
-		h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", now.Sub(time.Unix(0, m.lastSeen.Load())).Round(time.Millisecond))
+		h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
 		h.markChanged()
 	}
 }

@@ -14,6 +14,7 @@ import (
 // several servers or for absent clients would take its place.
 type hub struct {
 	s       *Service
+	epoch   time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps
 	changed chan struct{} // holds a token if states() has changed
 
 	mu      sync.RWMutex
@@ -23,7 +24,7 @@ type hub struct {
 // member is a client that is known.
 type member struct {
 	id       string
-	lastSeen atomic.Int64 // when it gave a sign of life, Unix ns; also read and set without the lock
+	lastSeen atomic.Int64 // when it gave a sign of life, in ns since hub.epoch; also read and set without the lock
 	timedOut atomic.Bool  // as last seen by watchHeartbeats
 
 	// guarded by hub.mu
@@ -32,19 +33,24 @@ type member struct {
 }
 
 func newHub(s *Service) *hub {
-	return &hub{s: s, changed: make(chan struct{}, 1), members: map[string]*member{}}
+	return &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), members: map[string]*member{}}
 }
+
+// now is the time as lastSeen counts it.
+func (h *hub) now() int64 { return int64(time.Since(h.epoch)) }
+
+// seen returns when the member gave its last sign of life.
+func (h *hub) seen(m *member) time.Time { return h.epoch.Add(time.Duration(m.lastSeen.Load())) }
 
 // present reports whether frames for the member can be delivered. Call it with
 // mu held.
-func (m *member) present(now time.Time, timeout time.Duration) bool {
-	return m.peer != nil && now.UnixNano()-m.lastSeen.Load() < int64(timeout)
+func (h *hub) present(m *member, now int64) bool {
+	return m.peer != nil && now-m.lastSeen.Load() < int64(h.s.cfg.HeartbeatTimeout)
 }
 
 // login makes p the connection of its client, queues the response as the first
 // thing on it, and returns the connection that the client had before, if that is another.
 func (h *hub) login(p *peer, response []byte) (old *peer) {
-	now := time.Now()
 	h.mu.Lock()
 	m := h.members[p.id]
 	if m == nil {
@@ -55,8 +61,8 @@ func (h *hub) login(p *peer, response []byte) (old *peer) {
 		old = nil
 	}
 	m.peer = p
-	m.loginTime = now
-	m.lastSeen.Store(now.UnixNano())
+	m.loginTime = time.Now()
+	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
 	p.server.deliver(p, response)
 	h.markChanged()
@@ -106,7 +112,7 @@ func (h *hub) alive(p *peer) {
 	if !mine {
 		return
 	}
-	m.lastSeen.Store(time.Now().UnixNano())
+	m.lastSeen.Store(h.now())
 	if m.timedOut.CompareAndSwap(true, false) {
 		p.log.Info("a client that had timed out is back", "client_id", p.id)
 		h.markChanged()
@@ -116,10 +122,10 @@ func (h *hub) alive(p *peer) {
 // send queues a frame for one client, and reports false if that is not present or
 // cannot take it.
 func (h *hub) send(to string, data []byte) bool {
-	now := time.Now()
+	now := h.now()
 	h.mu.RLock()
 	var target *peer
-	if m := h.members[to]; m != nil && m.present(now, h.s.cfg.HeartbeatTimeout) {
+	if m := h.members[to]; m != nil && h.present(m, now) {
 		target = m.peer
 	}
 	h.mu.RUnlock()
@@ -128,23 +134,23 @@ func (h *hub) send(to string, data []byte) bool {
 
 // broadcast queues a frame for every client that is present but the sender's.
 func (h *hub) broadcast(sender *peer, data []byte) {
-	now := time.Now()
+	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, m := range h.members {
-		if m.peer != sender && m.present(now, h.s.cfg.HeartbeatTimeout) {
+		if m.peer != sender && h.present(m, now) {
 			m.peer.server.deliver(m.peer, data)
 		}
 	}
 }
 
 func (h *hub) online() []string {
-	now := time.Now()
+	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	ids := []string{}
 	for id, m := range h.members {
-		if m.present(now, h.s.cfg.HeartbeatTimeout) {
+		if h.present(m, now) {
 			ids = append(ids, id)
 		}
 	}
@@ -154,17 +160,17 @@ func (h *hub) online() []string {
 
 // list returns the clients that are present, or all, sorted by id.
 func (h *hub) list(onlyOnline bool) []ClientInfo {
-	now := time.Now()
+	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	list := []ClientInfo{}
 	for _, m := range h.members {
-		online := m.present(now, h.s.cfg.HeartbeatTimeout)
+		online := h.present(m, now)
 		if online || !onlyOnline {
 			list = append(list, ClientInfo{
 				ClientID:      m.id,
 				Online:        online,
-				LastHeartbeat: time.Unix(0, m.lastSeen.Load()),
+				LastHeartbeat: h.seen(m),
 				LoginTime:     m.loginTime,
 			})
 		}
@@ -175,13 +181,13 @@ func (h *hub) list(onlyOnline bool) []ClientInfo {
 
 // states returns what the state file keeps.
 func (h *hub) states() map[string]clientState {
-	now := time.Now()
+	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	states := make(map[string]clientState, len(h.members))
 	for id, m := range h.members {
-		state := clientState{Status: statusOffline, LastSeen: seconds(time.Unix(0, m.lastSeen.Load()))}
-		if m.present(now, h.s.cfg.HeartbeatTimeout) {
+		state := clientState{Status: statusOffline, LastSeen: seconds(h.seen(m))}
+		if h.present(m, now) {
 			state.Status = statusOnline
 		}
 		states[id] = state
@@ -196,7 +202,7 @@ func (h *hub) restore(states map[string]clientState) {
 	for id := range maps.Keys(states) {
 		if h.members[id] == nil {
 			m := &member{id: id}
-			m.lastSeen.Store(fromSeconds(states[id].LastSeen).UnixNano())
+			m.lastSeen.Store(int64(fromSeconds(states[id].LastSeen).Sub(h.epoch)))
 			h.members[id] = m
 		}
 	}

@@ -72,6 +72,12 @@ func (v *server) serving() bool {
 	return v.run != nil && v.run.ctx.Err() == nil
 }
 
+func (v *server) isStopped() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.stopped
+}
+
 // begin starts what a server needs besides its connections, if it is not there
 // yet. It must be called with mu held.
 func (v *server) begin() *serverRun {
@@ -234,8 +240,8 @@ func (v *server) send(content any, t MsgType, to string) error {
 	if err != nil {
 		return err
 	}
-	if !v.serving() {
-		return fmt.Errorf("crosscomm: SendMessage: %w: the server is not running", ErrNotConnected)
+	if v.isStopped() {
+		return fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrNotConnected, ErrStopped)
 	}
 	switch to {
 	case ServerID:
