@@ -1,0 +1,78 @@
+package crosscomm_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/crosscomm/crosscomm-go"
+)
+
+// A server in an HTTP service, and two clients of it.
+func Example() {
+	ctx := context.Background()
+	server, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, NoStateFile: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/ws", server)
+	web := httptest.NewServer(mux)
+	defer web.Close()
+	defer server.Stop(ctx) // before the web server ends: that leaves WebSockets alone
+
+	connect := func(id string) *crosscomm.Service {
+		client, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, ClientID: id, URL: "ws" + strings.TrimPrefix(web.URL, "http") + "/ws"})
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := client.Login(ctx); err != nil {
+			log.Fatal(err)
+		}
+		return client
+	}
+	camera, display := connect("camera"), connect("display")
+	defer camera.Logout(ctx)
+	defer display.Logout(ctx)
+
+	arrived := make(chan string)
+	display.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+		var seen struct{ Cats, Dogs int }
+		if err := m.Decode(&seen); err != nil {
+			return err
+		}
+		arrived <- fmt.Sprintf("%s saw %d cats and %d dogs", m.FromClientID, seen.Cats, seen.Dogs)
+		return nil
+	}, crosscomm.ListenerOptions{Type: crosscomm.TypeDict, From: "camera"})
+
+	if err := camera.SendMessage(ctx, map[string]int{"cats": 2, "dogs": 1}, crosscomm.TypeDict, "display"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(<-arrived)
+	fmt.Println(server.GetOnlineClients())
+	// Output:
+	// camera saw 2 cats and 1 dogs
+	// [camera display]
+}
+
+func ExampleMessage_Decode() {
+	m, err := crosscomm.FromDict(map[string]any{
+		"msg_id": "1", "from_client_id": "lidar", "to_client_id": "all", "msg_type": crosscomm.TypeDict,
+		"content": map[string]any{"ranges": []any{1.5, nil}, "max": 30}, "timestamp": 0,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var scan struct {
+		Ranges []*float64
+		Max    int
+	}
+	if err := m.Decode(&scan); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(*scan.Ranges[0], scan.Ranges[1] == nil, scan.Max)
+	// Output: 1.5 true 30
+}
