@@ -1,10 +1,12 @@
 package crosscomm_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -285,5 +287,36 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("offered %v: got %v", offer, resp.Header)
 		}
 		conn.Close()
+	}
+}
+
+// The upgrade requests of the real peers, to the letter. All offer permessage-deflate, and accept a
+// server that does not take it.
+func TestRecordedHandshakes(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	lines, err := os.ReadFile("testdata/handshakes.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(lines)) {
+		var r struct{ Client, Head string }
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("tcp", server.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, r.Head+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Accept") == "" || resp.Header.Get("Sec-WebSocket-Extensions") != "" || resp.Header.Get("Sec-WebSocket-Protocol") != "" {
+			t.Errorf("%s: got %s, %v", r.Client, resp.Status, resp.Header)
+		}
 	}
 }
