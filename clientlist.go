@@ -53,8 +53,8 @@ func (c ClientInfo) wire() wireClient {
 // latter null if not known.
 func (c ClientInfo) MarshalJSON() ([]byte, error) { return json.Marshal(c.wire()) }
 
-// parseClientList reads the content of a list_clients_response. The original sends a
-// string of JSON; an object is understood too.
+// parseClientList reads the content of a list_clients_response. The original
+// sends a string of JSON; an object is understood too.
 func parseClientList(m *Message) (*ClientList, error) {
 	var wire wireClientList
 	if err := unmarshal([]byte(m.Text()), &wire); err != nil {

@@ -97,8 +97,9 @@ func rawOn(t *testing.T, p *pipes, id string) *rawPeer {
 	return peer
 }
 
-// With the default times: a client that is silent for 60 s is offline, and its next sign of life,
-// heartbeat or not, brings it back. A client of ours stays online for a day.
+// With the default times: a client that is silent for 60 s is offline, and its
+// next sign of life, heartbeat or not, brings it back. A client of ours stays
+// online for a day.
 func TestHeartbeatTimeout(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -181,8 +182,8 @@ func TestClientNoticesADeadServer(t *testing.T) {
 	})
 }
 
-// Backoff: random waits under a bound that doubles up to BackoffMax. The server is away
-// for an hour.
+// Backoff: random waits under a bound that doubles up to BackoffMax. The server
+// is away for an hour.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := newPipes()
@@ -221,7 +222,8 @@ func TestBackoff(t *testing.T) {
 			last = at
 		}
 		n := len(attempts) - 1
-		// An hour of waits of 15 s on average; chance may make it a third more or less.
+		// An hour of waits of 15 s on average; chance may make it a third more
+		// or less.
 		if n < 160 || n > 360 {
 			t.Errorf("%d attempts in %v", n, total)
 		}

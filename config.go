@@ -57,8 +57,9 @@ type Config struct {
 	URL string
 
 	// ClientID is this client's name to all others. It must be unlike any other
-	// client's, have at most 256 bytes, no control characters, and not be "all" or "server". If empty, an id
-	// is made of the machine's MAC address and a random part, as in the original.
+	// client's, have at most 256 bytes, no control characters, and not be "all"
+	// or "server". If empty, an id is made of the machine's MAC address and a
+	// random part, as in the original.
 	ClientID string
 
 	// HeartbeatInterval is how often a client tells that it is alive, and how
@@ -74,22 +75,24 @@ type Config struct {
 	RetryLogin bool
 	// NoReconnect leaves a client disconnected when it has lost its link.
 	NoReconnect bool
-	// Between attempts to connect a client waits a random time between zero and a bound
-	// that doubles with each attempt ("full jitter"), from BackoffMin (500 ms if zero) up to
-	// BackoffMax (30 s if zero).
+	// Between attempts to connect a client waits a random time between zero and
+	// a bound that doubles with each attempt ("full jitter"), from BackoffMin
+	// (500 ms if zero) up to BackoffMax (30 s if zero).
 	BackoffMin, BackoffMax time.Duration
-	// OnUp is called after each login of a client, OnDown with the reason
-	// each time that it has lost the link, except by Logout. OnDown is called last, and no
-	// OnUp follows, if the client gives up: see [ErrReplaced], [ErrLoginRejected], NoReconnect.
-	// They are called one at a time, in order, and may take their time and use the Service.
+	// OnUp is called after each login of a client, OnDown with the reason each
+	// time that it has lost the link, except by Logout. OnDown is called last,
+	// and no OnUp follows, if the client gives up: see [ErrReplaced],
+	// [ErrLoginRejected], NoReconnect. They are called one at a time, in order,
+	// and may take their time and use the Service.
 	OnUp   func()
 	OnDown func(err error)
-	// DialContext opens a client's network connections, if not nil, in place of a
-	// net.Dialer. Proxies from the environment (HTTP_PROXY) are not used either way.
+	// DialContext opens a client's network connections, if not nil, in place of
+	// a net.Dialer. Proxies from the environment (HTTP_PROXY) are not used
+	// either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// StateFile is where a server keeps the states of its clients, as YAML, under a
-	// lock on the file of the same name with ".lock" at its end:
+	// StateFile is where a server keeps the states of its clients, as YAML,
+	// under a lock on the file of the same name with ".lock" at its end:
 	// "cross_comm_clients.yaml" if empty. A relative name is one in DataDir.
 	StateFile string
 	// NoStateFile makes a server keep no file.
@@ -97,29 +100,33 @@ type Config struct {
 	// DataDir is the directory for a server's files; the working directory if
 	// empty. It is made if it is missing.
 	DataDir string
-	// OnLogin is called when a client has logged in, OnLogout when it has logged
-	// out (err is nil), or when its link has ended otherwise. The calls for one server come one at a time and in order.
+	// OnLogin is called when a client has logged in, OnLogout when it has
+	// logged out (err is nil), or when its link has ended otherwise. The calls
+	// for one server come one at a time and in order.
 	OnLogin  func(clientID string)
 	OnLogout func(clientID string, err error)
 
-	// MaxMessageSize is the number of bytes that a message may have on the wire:
-	// 1 MiB if zero, which is what the original peers take. A larger one that arrives
-	// costs its sender the connection (code 1009).
+	// MaxMessageSize is the number of bytes that a message may have on the
+	// wire: 1 MiB if zero, which is what the original peers take. A larger one
+	// that arrives costs its sender the connection (code 1009).
 	MaxMessageSize int
 	// MaxQueuedBytes bounds what a server holds for one client that reads more
 	// slowly than others send to it: 16 MiB if zero. A client that falls behind
-	// further is sent what is queued, if it still takes that, and then closed with
-	// [CloseTooSlow].
+	// further is sent what is queued, if it still takes that, and then closed
+	// with [CloseTooSlow].
 	MaxQueuedBytes int
-	// Compression agrees to permessage-deflate, without context takeover, if the
-	// other side wants it. It costs more processor time than it saves on most networks.
+	// Compression agrees to permessage-deflate, without context takeover, if
+	// the other side wants it. It costs more processor time than it saves on
+	// most networks.
 	Compression bool
 
-	// EnvFile is a file of NAME=value lines, ".env" if empty, that need not be there. The OSS fields take their values from the
-	// environment, or else from it; it is not added to the environment.
+	// EnvFile is a file of NAME=value lines, ".env" if empty, that need not be
+	// there. The OSS fields take their values from the environment, or else
+	// from it; it is not added to the environment.
 	EnvFile string
 	// OSS tells where images, files and folders are kept. Empty fields are
-	// filled from OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET.
+	// filled from OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and
+	// OSS_ACCESS_KEY_SECRET.
 	OSS OSSConfig
 
 	// Logger is told what happens; nothing is logged if it is nil.

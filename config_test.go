@@ -58,8 +58,8 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
-// OSS settings come from the Config, else the environment, else .env; none is needed, and a
-// damaged .env is not fatal.
+// OSS settings come from the Config, else the environment, else .env; none is
+// needed, and a damaged .env is not fatal.
 func TestOSSSettings(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, name := range []string{"OSS_ENDPOINT", "OSS_BUCKET_NAME", "OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"} {

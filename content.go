@@ -99,7 +99,8 @@ func (m *Message) Text() string {
 
 // Bytes returns the content of a TypeBytes message, decoded from base64 as
 // leniently as Python's b64decode. It returns an error for what Python leaves
-// undecoded: a string that is no base64, or no string at all. [Message.Text] still gives it.
+// undecoded: a string that is no base64, or no string at all. [Message.Text]
+// still gives it.
 func (m *Message) Bytes() ([]byte, error) {
 	s, ok := frame.Unquote(m.Content)
 	if !ok {
@@ -142,11 +143,11 @@ scan:
 }
 
 // Decode decodes the content into v, which must be a pointer, as json.Unmarshal
-// does; NaN, Infinity and -Infinity become floats. The content of a
-// TypeJSON message is decoded twice: it is a string that holds the document.
-// So is that of a TypeDict message from Java or Swift, which
-// send the object as a string: a string is decoded twice if v is not for
-// strings and the string holds an object.
+// does; NaN, Infinity and -Infinity become floats. The content of a TypeJSON
+// message is decoded twice: it is a string that holds the document. So is that
+// of a TypeDict message from Java or Swift, which send the object as a string:
+// a string is decoded twice if v is not for strings and the string holds an
+// object.
 //
 // An integer too large for a float64 keeps its digits if v is a json.Number or
 // a *big.Int.

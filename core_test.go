@@ -165,7 +165,8 @@ func TestSendErrors(t *testing.T) {
 	}
 }
 
-// The largest message that passes, and the next larger one, for the frame as a whole.
+// The largest message that passes, and the next larger one, for the frame as a
+// whole.
 func TestSizeLimit(t *testing.T) {
 	server := startServer(t, crosscomm.Config{MaxMessageSize: 1000})
 	a, b := loginRaw(t, server.addr, "a"), loginRaw(t, server.addr, "b")
@@ -177,7 +178,8 @@ func TestSizeLimit(t *testing.T) {
 	}
 	a.write(fits + " ")
 	a.closedWith(websocket.CloseMessageTooBig, "")
-	// Compressed it is small enough on the wire, and must be refused all the same.
+	// Compressed it is small enough on the wire, and must be refused all the
+	// same.
 	dialer := websocket.Dialer{EnableCompression: true}
 	deflating := startServer(t, crosscomm.Config{MaxMessageSize: 1000, Compression: true})
 	conn, resp, err := dialer.Dial(deflating.url(), nil)
@@ -268,8 +270,8 @@ func TestListClientsConcurrently(t *testing.T) {
 	}
 }
 
-// A listener that blocks holds up neither reading nor other listeners, and may use the
-// service; one that panics or fails changes nothing.
+// A listener that blocks holds up neither reading nor other listeners, and may
+// use the service; one that panics or fails changes nothing.
 func TestListenersDoNotHoldUpOthers(t *testing.T) {
 	logs := new(logBuffer)
 	server := startServer(t, crosscomm.Config{})
@@ -347,8 +349,8 @@ func TestRemoveListener(t *testing.T) {
 	}
 }
 
-// The login response reaches only a listener that asks for it, and what another client
-// claims to be one is none.
+// The login response reaches only a listener that asks for it, and what another
+// client claims to be one is none.
 func TestProtocolMessagesAndListeners(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	c := newClient(t, server.addr, "c", crosscomm.Config{})

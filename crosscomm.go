@@ -1,7 +1,7 @@
 // Package crosscomm lets programs on several devices and in several languages
-// exchange text, JSON, dicts and bytes through one WebSocket server. It speaks the wire of
-// pywayne.cross_comm: its Python, Java and Swift programs work with this package's
-// server and with its client, unmodified.
+// exchange text, JSON, dicts and bytes through one WebSocket server. It speaks
+// the wire of pywayne.cross_comm: its Python, Java and Swift programs work with
+// this package's server and with its client, unmodified.
 //
 // One type, [Service], is both roles. A server:
 //
@@ -25,10 +25,11 @@
 //
 // # What is guaranteed
 //
-// Messages from one sender to one receiver arrive in the order in which they were
-// sent, each at most once. A SendMessage of a client that returns nil
-// has written the message to the link; whether the receiver was there, or the link broke
-// right then, the original's wire does not tell. All methods of a Service may be called concurrently, also by listeners.
+// Messages from one sender to one receiver arrive in the order in which they
+// were sent, each at most once. A SendMessage of a client that returns nil has
+// written the message to the link; whether the receiver was there, or the link
+// broke right then, the original's wire does not tell. All methods of a Service
+// may be called concurrently, also by listeners.
 package crosscomm
 
 import (
@@ -39,8 +40,9 @@ import (
 	"net/http"
 )
 
-// Service is a server or a client: see [Config.Role]. Make one with [New].
-// All methods may be called concurrently, also from listeners and from the functions of the Config.
+// Service is a server or a client: see [Config.Role]. Make one with [New]. All
+// methods may be called concurrently, also from listeners and from the
+// functions of the Config.
 type Service struct {
 	cfg       Config
 	log       *slog.Logger
@@ -75,32 +77,35 @@ func (s *Service) Config() Config { return s.cfg }
 // ClientID returns this client's id: [Config.ClientID], or the one made for it.
 func (s *Service) ClientID() string { return s.cfg.ClientID }
 
-// MessageListener registers a listener for incoming messages and returns what removes it
-// again. Listeners may be added and removed at any time, and stay over reconnects and logouts.
+// MessageListener registers a listener for incoming messages and returns what
+// removes it again. Listeners may be added and removed at any time, and stay
+// over reconnects and logouts.
 //
 // A client's listeners get what others send to its id or to "all", a server's
 // what clients send to "server" or to "all". A Service never hears itself.
 //
-// A listener is called for one message at a time, in the order of arrival, off the
-// connection's goroutines: it may block, take minutes, and call any method of the
-// Service. Other listeners do not wait for it. When 64 MiB of messages wait for one listener, the
-// connection they come from is not read further until it goes on.
+// A listener is called for one message at a time, in the order of arrival, off
+// the connection's goroutines: it may block, take minutes, and call any method
+// of the Service. Other listeners do not wait for it. When 64 MiB of messages
+// wait for one listener, the connection they come from is not read further
+// until it goes on.
 //
-// The context ends at Logout, or when the server stops; what then still
-// waits is dropped. An error or a panic of a listener is logged, and changes nothing else.
-// After remove no call begins any more; one that runs is not waited for.
+// The context ends at Logout, or when the server stops; what then still waits
+// is dropped. An error or a panic of a listener is logged, and changes nothing
+// else. After remove no call begins any more; one that runs is not waited for.
 func (s *Service) MessageListener(l Listener, opts ListenerOptions) (remove func()) {
 	return s.listeners.add(l, opts)
 }
 
 // Login connects a client, logs it in, and returns when the server has
-// answered; from then on the client keeps itself connected until [Service.Logout]. The context bounds
-// Login only. A client that is logged in, or busy reconnecting, stays so, and nil is returned.
+// answered; from then on the client keeps itself connected until
+// [Service.Logout]. The context bounds Login only. A client that is logged in,
+// or busy reconnecting, stays so, and nil is returned.
 //
-// Without [Config.RetryLogin] any failure is returned at once: [ErrLoginRejected] if the
-// server does not want this client, else the error of the network. Then only the end of ctx ends it, or
-// a rejection. A server that does not answer within 10 s has failed. On a server it
-// returns [ErrRole].
+// Without [Config.RetryLogin] any failure is returned at once:
+// [ErrLoginRejected] if the server does not want this client, else the error of
+// the network. Then only the end of ctx ends it, or a rejection. A server that
+// does not answer within 10 s has failed. On a server it returns [ErrRole].
 func (s *Service) Login(ctx context.Context) error {
 	if s.client == nil {
 		return wrongRole("Login", Client)
@@ -109,9 +114,9 @@ func (s *Service) Login(ctx context.Context) error {
 }
 
 // Logout logs a client out, closes its link, and returns when that is done; at
-// the latest after 2 s, and sooner if ctx ends, it is cut. What was sent before is written first.
-// Senders that wait for the link get [ErrNotConnected]. A client that is not logged in does nothing. On
-// a server it returns [ErrRole].
+// the latest after 2 s, and sooner if ctx ends, it is cut. What was sent before
+// is written first. Senders that wait for the link get [ErrNotConnected]. A
+// client that is not logged in does nothing. On a server it returns [ErrRole].
 func (s *Service) Logout(ctx context.Context) error {
 	if s.client == nil {
 		return wrongRole("Logout", Client)
@@ -139,14 +144,16 @@ func (s *Service) IsConnected() bool {
 //
 // Floats may be NaN or infinite, which Python and Go read, and Java does not.
 //
-// A client's SendMessage returns nil when the message is written to the link. While the link
-// is down it waits until it is up again or ctx ends; then, and at once for a client that is not
-// logged in, the error is [ErrNotConnected]. If ctx ends while a slow link is taking the message, it may
-// still arrive. A server's SendMessage queues the message and does not wait: for a
-// client that is not there, or reads too slowly, it returns [ErrOffline]; for a server that was
-// stopped [ErrNotConnected]. With [All] it goes to whoever is there.
+// A client's SendMessage returns nil when the message is written to the link.
+// While the link is down it waits until it is up again or ctx ends; then, and
+// at once for a client that is not logged in, the error is [ErrNotConnected].
+// If ctx ends while a slow link is taking the message, it may still arrive. A
+// server's SendMessage queues the message and does not wait: for a client that
+// is not there, or reads too slowly, it returns [ErrOffline]; for a server that
+// was stopped [ErrNotConnected]. With [All] it goes to whoever is there.
 //
-// The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver] and [ErrNoObjectStore].
+// The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver] and
+// [ErrNoObjectStore].
 func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
 	if s.client != nil {
 		return s.client.send(ctx, content, t, toClientID)
@@ -155,8 +162,9 @@ func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toCli
 }
 
 // ListClients asks the server for its clients: those online, or all it ever
-// knew. It waits for the link if that is down, and for the answer; if ctx has no deadline, 5 s in all. The errors are
-// [ErrNotConnected] and the context's; on a server [ErrRole]: see [Service.Clients].
+// knew. It waits for the link if that is down, and for the answer; if ctx has
+// no deadline, 5 s in all. The errors are [ErrNotConnected] and the context's;
+// on a server [ErrRole]: see [Service.Clients].
 func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList, error) {
 	if s.client == nil {
 		return nil, wrongRole("ListClients", Client)
@@ -165,10 +173,11 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 }
 
 // StartServer listens on IP and Port and serves until ctx ends or Stop is
-// called, then closes the connections with code 1001 (going away), keeps the clients' states, and
-// returns nil when no goroutine of it is left, within about a second: no peer is waited
-// for. A listener that is running has its context ended, and is waited for up to 5 s. If it cannot listen, or the server runs already, it
-// returns an error. On a client it returns [ErrRole].
+// called, then closes the connections with code 1001 (going away), keeps the
+// clients' states, and returns nil when no goroutine of it is left, within
+// about a second: no peer is waited for. A listener that is running has its
+// context ended, and is waited for up to 5 s. If it cannot listen, or the
+// server runs already, it returns an error. On a client it returns [ErrRole].
 func (s *Service) StartServer(ctx context.Context) error {
 	if s.server == nil {
 		return wrongRole("StartServer", Server)
@@ -210,8 +219,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stop ends what StartServer or ServeHTTP began, as the end of StartServer's
-// context does, and returns when that is done or ctx ends. A stopped server can be
-// started again with StartServer. For a client it is [Service.Logout].
+// context does, and returns when that is done or ctx ends. A stopped server can
+// be started again with StartServer. For a client it is [Service.Logout].
 func (s *Service) Stop(ctx context.Context) error {
 	if s.client != nil {
 		return s.Logout(ctx)
@@ -229,7 +238,8 @@ func (s *Service) GetOnlineClients() []string {
 }
 
 // Clients returns all clients that a server knows, sorted by id, also those of
-// earlier runs, which it reads from the state file when it starts. For a client it returns nil.
+// earlier runs, which it reads from the state file when it starts. For a client
+// it returns nil.
 func (s *Service) Clients() []ClientInfo {
 	if s.server == nil {
 		return nil

@@ -25,7 +25,8 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// The programs in the README are whole, short, and compile; the Chinese one has the same.
+// The programs in the README are whole, short, and compile; the Chinese one has
+// the same.
 func TestREADME(t *testing.T) {
 	block := regexp.MustCompile("(?s)```go\n(.*?)```")
 	var programs []string

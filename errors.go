@@ -22,9 +22,9 @@ var (
 	// Trying again is of no use without changing something.
 	ErrLoginRejected = errors.New("login rejected")
 
-	// ErrReplaced: another client logged in with the same id. The server has closed
-	// this one's link, and it does not reconnect: the two would take
-	// the id from each other forever.
+	// ErrReplaced: another client logged in with the same id. The server has
+	// closed this one's link, and it does not reconnect: the two would take the
+	// id from each other forever.
 	ErrReplaced = errors.New("another client has logged in with this id")
 
 	// ErrContent: the content does not fit the message type, or cannot be
@@ -35,10 +35,12 @@ var (
 	// was sent.
 	ErrTooLarge = errors.New("message too large")
 
-	// ErrReceiver: the id of the receiver is empty or malformed. Nothing was sent.
+	// ErrReceiver: the id of the receiver is empty or malformed. Nothing was
+	// sent.
 	ErrReceiver = errors.New("bad receiver")
 
-	// ErrOffline: the server knows that the receiver is not there. Nothing was sent.
+	// ErrOffline: the server knows that the receiver is not there. Nothing was
+	// sent.
 	ErrOffline = errors.New("receiver is offline")
 
 	// ErrNoObjectStore: an image, a file or a folder cannot be sent, because

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// watchHeartbeats notes which clients have timed out, until ctx ends. Whether frames
-// reach a client does not depend on it: see hub.present. It is for
-// the log and the state file.
+// watchHeartbeats notes which clients have timed out, until ctx ends. Whether
+// frames reach a client does not depend on it: see hub.present. It is for the
+// log and the state file.
 func (h *hub) watchHeartbeats(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

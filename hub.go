@@ -49,7 +49,8 @@ func (h *hub) present(m *member, now int64) bool {
 }
 
 // login makes p the connection of its client, queues the response as the first
-// thing on it, and returns the connection that the client had before, if that is another.
+// thing on it, and returns the connection that the client had before, if that
+// is another.
 func (h *hub) login(p *peer, response []byte) (old *peer) {
 	h.mu.Lock()
 	m := h.members[p.id]

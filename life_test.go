@@ -61,7 +61,8 @@ func TestSlowPeer(t *testing.T) {
 	}
 }
 
-// Many senders and receivers at once: for each pair the order holds, and nothing is lost.
+// Many senders and receivers at once: for each pair the order holds, and
+// nothing is lost.
 func TestOrderUnderLoad(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	const clients, each = 8, 300
@@ -111,7 +112,8 @@ func TestOrderUnderLoad(t *testing.T) {
 	}
 }
 
-// The end of a server: code 1001, and no waiting for peers that do not answer or read.
+// The end of a server: code 1001, and no waiting for peers that do not answer
+// or read.
 func TestStop(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	polite := loginRaw(t, server.addr, "polite")
@@ -333,8 +335,9 @@ func TestRetryLogin(t *testing.T) {
 	}
 }
 
-// The server goes away and comes back several times: up and down alternate, sends made while
-// it was away arrive once, in order, and the listeners are still there.
+// The server goes away and comes back several times: up and down alternate,
+// sends made while it was away arrive once, in order, and the listeners are
+// still there.
 func TestReconnect(t *testing.T) {
 	dir := t.TempDir()
 	server := startServer(t, crosscomm.Config{DataDir: dir})
@@ -422,8 +425,8 @@ func TestSendWhileDown(t *testing.T) {
 	}
 }
 
-// Login, Logout, sends and stops from many goroutines at once: for the race detector, and no
-// deadlock.
+// Login, Logout, sends and stops from many goroutines at once: for the race
+// detector, and no deadlock.
 func TestConcurrentLife(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	a := newClient(t, server.addr, "a", crosscomm.Config{})

@@ -18,9 +18,10 @@ const (
 	answerLost = 30 * time.Second
 )
 
-// listCall is a list_clients request under way. Its answer carries nothing to know it by, but
-// servers answer in order: so a call whose caller has given up stays in the
-// line, for its answer, should it still come, not to be taken for the next one's.
+// listCall is a list_clients request under way. Its answer carries nothing to
+// know it by, but servers answer in order: so a call whose caller has given up
+// stays in the line, for its answer, should it still come, not to be taken for
+// the next one's.
 type listCall struct {
 	sent    time.Time
 	answers chan listAnswer // has room for the one answer

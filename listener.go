@@ -20,10 +20,12 @@ const maxWaiting = 64 << 20
 type Listener func(ctx context.Context, m *Message) error
 
 // ListenerOptions say which messages a listener gets. The zero value stands for
-// all that other programs send: texts, JSON, dicts, bytes, images, files and folders.
+// all that other programs send: texts, JSON, dicts, bytes, images, files and
+// folders.
 type ListenerOptions struct {
-	// Type is the only type that the listener gets, if not empty. The protocol's
-	// own messages from a server, login_response and list_clients_response, are had only by naming them.
+	// Type is the only type that the listener gets, if not empty. The
+	// protocol's own messages from a server, login_response and
+	// list_clients_response, are had only by naming them.
 	Type MsgType
 	// From is the only sender that the listener hears, if not empty.
 	From string
@@ -67,8 +69,8 @@ func (r *registry) add(l Listener, opts ListenerOptions) (remove func()) {
 }
 
 // dispatch brings a message, which f was scanned from, to all listeners that
-// match. It blocks only if too much waits for one of them, until there is room, or
-// ctx ends, with which the listeners' work ends too.
+// match. It blocks only if too much waits for one of them, until there is room,
+// or ctx ends, with which the listeners' work ends too.
 func (r *registry) dispatch(ctx context.Context, f frame.Frame, size int) {
 	r.mu.RLock()
 	list := r.list

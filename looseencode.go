@@ -16,8 +16,9 @@ import (
 // sensors produce them. encoding/json refuses them in both directions, so both
 // directions have a second way here, taken only if the first one fails.
 
-// marshal is json.Marshal, without escaping for HTML, that can write NaN and infinities in
-// floats, maps, slices, pointers, plain structs and json.RawMessage.
+// marshal is json.Marshal, without escaping for HTML, that can write NaN and
+// infinities in floats, maps, slices, pointers, plain structs and
+// json.RawMessage.
 func marshal(v any) (json.RawMessage, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

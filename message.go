@@ -22,7 +22,8 @@ type Message struct {
 	MsgType      MsgType
 	// Content is the JSON text of the content, exactly as it was received. It
 	// may hold what Python writes and encoding/json does not know: NaN,
-	// Infinity, -Infinity. [Message.Text], [Message.Bytes] and [Message.Decode] read it.
+	// Infinity, -Infinity. [Message.Text], [Message.Bytes] and [Message.Decode]
+	// read it.
 	Content json.RawMessage
 	// Timestamp is when the sender made the message, in seconds since 1970 by
 	// the sender's clock.
@@ -70,9 +71,9 @@ func newMessage(f frame.Frame) *Message {
 	return m
 }
 
-// lenientString decodes a string. What is none stays JSON text: a relay passes on
-// a msg_id that is a number, and a listener is better served with
-// its text than without the message.
+// lenientString decodes a string. What is none stays JSON text: a relay passes
+// on a msg_id that is a number, and a listener is better served with its text
+// than without the message.
 func lenientString(raw []byte) string {
 	if s, ok := frame.Unquote(raw); ok {
 		return s
@@ -80,8 +81,9 @@ func lenientString(raw []byte) string {
 	return string(raw)
 }
 
-// AppendFrame appends the message as a frame of the wire, on one line. It is MarshalJSON for
-// content with NaN or an infinity, which encoding/json takes from nobody.
+// AppendFrame appends the message as a frame of the wire, on one line. It is
+// MarshalJSON for content with NaN or an infinity, which encoding/json takes
+// from nobody.
 func (m *Message) AppendFrame(dst []byte) []byte {
 	dst = frame.AppendString(append(dst, `{"msg_id":`...), m.MsgID)
 	dst = frame.AppendString(append(dst, `,"from_client_id":`...), m.FromClientID)
@@ -142,8 +144,8 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 
 // ToDict returns the message as a map with the seven keys, the content decoded
 // as by [Message.Decode] into an any, except that its numbers are json.Number,
-// so that nothing is lost, and NaN and the infinities float64. oss_key is nil or a string.
-// Content that is not JSON is an error.
+// so that nothing is lost, and NaN and the infinities float64. oss_key is nil
+// or a string. Content that is not JSON is an error.
 func (m *Message) ToDict() (map[string]any, error) {
 	content, err := decodeExact(m.Content)
 	if err != nil {
@@ -166,8 +168,8 @@ func (m *Message) ToDict() (map[string]any, error) {
 
 // FromDict makes a message of a map as [Message.ToDict] returns it. The content
 // may be anything that can be written as JSON; msg_type may be a string or a
-// MsgType, timestamp any number. As in the original every key but oss_key must be there,
-// and no other may be.
+// MsgType, timestamp any number. As in the original every key but oss_key must
+// be there, and no other may be.
 func FromDict(d map[string]any) (*Message, error) {
 	raw, err := marshal(d)
 	if err != nil {

@@ -52,7 +52,8 @@ func TestRecordedMessagesRoundTrip(t *testing.T) {
 				t.Errorf("%s: %s gave %+v, want %+v", r.Name, how, other, m)
 			}
 			if got, err := other.ToDict(); err != nil || fmt.Sprintf("%#v", got["content"]) != fmt.Sprintf("%#v", d["content"]) {
-				// encoding/json reads a lone surrogate as U+FFFD, as everybody who decodes must.
+				// encoding/json reads a lone surrogate as U+FFFD, as everybody
+				// who decodes must.
 				if !strings.Contains(r.Frame, `\ud800`) {
 					t.Errorf("%s: %s gave the content %v, want %v", r.Name, how, got["content"], d["content"])
 				}
@@ -228,7 +229,8 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// FuzzMessage: what is parsed can be written and parsed again, and no accessor panics.
+// FuzzMessage: what is parsed can be written and parsed again, and no accessor
+// panics.
 func FuzzMessage(f *testing.F) {
 	for _, content := range []string{`"hi"`, `{"a": [NaN, -Infinity, "x\ud800"]}`, `"{\"a\": NaN}"`, "1e999", "null"} {
 		for _, typ := range []string{"text", "json", "dict", "bytes"} {

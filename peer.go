@@ -14,8 +14,8 @@ import (
 )
 
 // peer is one connection to the server. The way of a frame: read by the link,
-// scanned, checked against who has logged in here, routed by the hub to the queues of
-// other peers' links.
+// scanned, checked against who has logged in here, routed by the hub to the
+// queues of other peers' links.
 type peer struct {
 	server *server
 	ctx    context.Context // of the server's run; listeners work under it
@@ -36,7 +36,8 @@ var byteOrderMark = []byte("\ufeff")
 func (p *peer) receive(data []byte, text bool) {
 	p.server.stats.received.Add(1)
 	if !text {
-		// As in the original a binary frame with JSON counts, and goes on as text.
+		// As in the original a binary frame with JSON counts, and goes on as
+		// text.
 		data = bytes.TrimPrefix(data, byteOrderMark)
 	}
 	f, err := frame.Scan(data)

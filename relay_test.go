@@ -143,8 +143,8 @@ func TestRelayOddFrames(t *testing.T) {
 	}
 }
 
-// Refused frames are not relayed, are counted, are logged a few times, and leave the
-// connection open.
+// Refused frames are not relayed, are counted, are logged a few times, and
+// leave the connection open.
 func TestRefusedFrames(t *testing.T) {
 	logs := new(logBuffer)
 	server := startServer(t, crosscomm.Config{Logger: logs.logger()})
@@ -272,7 +272,8 @@ func TestHTTP(t *testing.T) {
 	if resp.StatusCode != http.StatusUpgradeRequired || !strings.Contains(string(body), "crosscomm listen --server "+server.addr) || resp.Header.Get("Upgrade") != "websocket" {
 		t.Errorf("a plain GET got %s: %s", resp.Status, body)
 	}
-	// Our subprotocol is selected if offered, among others, and nothing is if it is not.
+	// Our subprotocol is selected if offered, among others, and nothing is if
+	// it is not.
 	for _, offer := range [][]string{{"x", "crosscomm.v3"}, {"x"}, nil} {
 		dialer := websocket.Dialer{Subprotocols: offer, EnableCompression: true}
 		conn, resp, err := dialer.DialContext(context.Background(), server.url(), http.Header{"X-Anything": {"1"}})
@@ -290,8 +291,8 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// The upgrade requests of the real peers, to the letter. All offer permessage-deflate, and accept a
-// server that does not take it.
+// The upgrade requests of the real peers, to the letter. All offer
+// permessage-deflate, and accept a server that does not take it.
 func TestRecordedHandshakes(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	lines, err := os.ReadFile("testdata/handshakes.jsonl")

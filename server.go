@@ -16,8 +16,8 @@ import (
 )
 
 // subprotocol is offered by our client and selected by our server. The
-// originals do neither, so on a connection that agreed on it more than the original's
-// wire may be spoken; so far nothing is.
+// originals do neither, so on a connection that agreed on it more than the
+// original's wire may be spoken; so far nothing is.
 const subprotocol = "crosscomm.v3"
 
 const (

@@ -21,8 +21,8 @@ import (
 const (
 	// loginTimeout bounds connecting and the server's answer to the login.
 	loginTimeout = 10 * time.Second
-	// pingEvery is how often a client pings the server, as Python's does; a server
-	// that is silent for twice as long is lost.
+	// pingEvery is how often a client pings the server, as Python's does; a
+	// server that is silent for twice as long is lost.
 	pingEvery = 20 * time.Second
 )
 
@@ -57,7 +57,8 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 		loggedIn: make(chan struct{}),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
-		// What senders wait for is bounded by the senders: each waits for its own message.
+		// What senders wait for is bounded by the senders: each waits for its
+		// own message.
 		link: link.New(conn, link.Options{MaxMessage: cfg.MaxMessageSize, MaxQueued: math.MaxInt, PingEvery: pingEvery}),
 	}
 	go t.run()

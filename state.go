@@ -19,8 +19,8 @@ import (
 // stateInterval is the shortest time between two writes of the state file.
 const stateInterval = time.Second
 
-// lockPatience is how long a write of the state file waits for another process that
-// has it locked; after that it is tried again later.
+// lockPatience is how long a write of the state file waits for another process
+// that has it locked; after that it is tried again later.
 const lockPatience = 5 * time.Second
 
 const (
@@ -51,7 +51,8 @@ func newStateFile(path string, log *slog.Logger) *stateFile {
 }
 
 // load returns the states in the file. Nothing that it finds is fatal, and
-// nothing is lost: a damaged file is renamed, one that cannot be read is left alone.
+// nothing is lost: a damaged file is renamed, one that cannot be read is left
+// alone.
 func (f *stateFile) load() map[string]clientState {
 	f.unsafe = false
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
@@ -110,7 +111,8 @@ func (f *stateFile) setAside(reason error) {
 }
 
 // keep writes the states each time that there is a token in changed, but at
-// most about once a second, and less often if writing is slow. When ctx ends it writes them a last time.
+// most about once a second, and less often if writing is slow. When ctx ends it
+// writes them a last time.
 func (f *stateFile) keep(ctx context.Context, changed <-chan struct{}, states func() map[string]clientState) {
 	var last map[string]clientState // what a write that failed should have written
 	for {

@@ -38,8 +38,8 @@ func ids(clients []crosscomm.ClientInfo) []string {
 	return ids
 }
 
-// Clients of earlier runs are remembered, and are still in the file after a restart and
-// a login: the original loses them there.
+// Clients of earlier runs are remembered, and are still in the file after a
+// restart and a login: the original loses them there.
 func TestStateSurvivesRestarts(t *testing.T) {
 	dir := t.TempDir()
 	writeState(t, dir, "old-python:\n  last_seen: 1795508069.25\n  status: online\n'123':\n  last_seen: 5\n  status: offline\n")
@@ -108,7 +108,8 @@ func TestDamagedStateFileIsSetAside(t *testing.T) {
 	}
 }
 
-// A file that is no file, a directory that cannot be made: the server runs all the same.
+// A file that is no file, a directory that cannot be made: the server runs all
+// the same.
 func TestUnusableStateFile(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(stateFile(dir), "occupied"), 0o755); err != nil {
@@ -168,7 +169,8 @@ func TestNoStateFile(t *testing.T) {
 	}
 }
 
-// While another process holds the lock, logins go on; the state is written when it is free.
+// While another process holds the lock, logins go on; the state is written when
+// it is free.
 func TestStateFileLockIsHeld(t *testing.T) {
 	dir := t.TempDir()
 	server := startServer(t, crosscomm.Config{DataDir: dir})

@@ -19,8 +19,8 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
 )
 
-// The contents are those of the recordings: what Python was told to send, what stood on
-// the wire, and what a Python listener got.
+// The contents are those of the recordings: what Python was told to send, what
+// stood on the wire, and what a Python listener got.
 //
 //go:embed testdata/contents.jsonl
 var contents string
@@ -192,8 +192,8 @@ func TestPythonClientsOnGoServer(t *testing.T) {
 	}
 }
 
-// Our client sends every type; the real Python client on the real Python server is the judge of
-// what came. The same on our server.
+// Our client sends every type; the real Python client on the real Python server
+// is the judge of what came. The same on our server.
 func TestGoSendsToPython(t *testing.T) {
 	for _, serverIn := range []string{"Python", "Go"} {
 		t.Run(serverIn+" server", func(t *testing.T) {
@@ -255,7 +255,8 @@ func TestGoSendsToPython(t *testing.T) {
 	}
 }
 
-// Many messages from one Python sender to one receiver of each kind: all, in order.
+// Many messages from one Python sender to one receiver of each kind: all, in
+// order.
 func TestOrder(t *testing.T) {
 	_, port, _ := startGoServer(t, crosscomm.Config{}, "127.0.0.1:0")
 	p := startPython(t)
@@ -290,7 +291,8 @@ func TestLists(t *testing.T) {
 			a := goClient(t, "go_a", port, crosscomm.Config{})
 			p.client("py", port, nil)
 			ctx := testContext(t)
-			// A Python login does not wait for the answer, so it may be seen a little later.
+			// A Python login does not wait for the answer, so it may be seen a
+			// little later.
 			eventually(t, "both are online", func() bool {
 				list, err := a.ListClients(ctx, true)
 				if err != nil {
@@ -340,8 +342,8 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// A Python client whose heartbeats end becomes unreachable, and its next heartbeat brings
-// it back.
+// A Python client whose heartbeats end becomes unreachable, and its next
+// heartbeat brings it back.
 func TestHeartbeatTimeout(t *testing.T) {
 	server, port, _ := startGoServer(t, crosscomm.Config{HeartbeatInterval: 100 * time.Millisecond, HeartbeatTimeout: 700 * time.Millisecond}, "127.0.0.1:0")
 	p := startPython(t)
@@ -368,7 +370,8 @@ func TestHeartbeatTimeout(t *testing.T) {
 	}
 }
 
-// Our client's heartbeats keep it online on the real server, with a short time-out.
+// Our client's heartbeats keep it online on the real server, with a short
+// time-out.
 func TestGoHeartbeatsOnPythonServer(t *testing.T) {
 	p := startPython(t)
 	port := p.server("server", 0, map[string]any{"interval": 0.1, "timeout": 1.0})
@@ -421,8 +424,8 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// Either server is restarted: our client comes back by itself, with its listeners, and
-// what was sent meanwhile arrives.
+// Either server is restarted: our client comes back by itself, with its
+// listeners, and what was sent meanwhile arrives.
 func TestReconnect(t *testing.T) {
 	for _, serverIn := range []string{"Python", "Go"} {
 		t.Run(serverIn+" server", func(t *testing.T) {

@@ -31,7 +31,8 @@ var peerScript string
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen. Python and a busy machine are slow.
+// patience is how long a test waits for what must happen. Python and a busy
+// machine are slow.
 const patience = 60 * time.Second
 
 // python returns the interpreter of a virtual environment with the real
@@ -212,8 +213,8 @@ func (p *pyProcess) event() event {
 	panic("unreachable")
 }
 
-// message returns the next event of the service that is not the login response, which the original gives to
-// its listeners too.
+// message returns the next event of the service that is not the login response,
+// which the original gives to its listeners too.
 func (p *pyProcess) message(service string) event {
 	p.t.Helper()
 	for {

@@ -95,8 +95,8 @@ func run(ctx context.Context, args []string, con console) int {
 	return exitFail
 }
 
-// withName puts the program's name before an error that does not begin with it, as the
-// library's do.
+// withName puts the program's name before an error that does not begin with it,
+// as the library's do.
 func withName(err error) string {
 	const name = "crosscomm: "
 	text := err.Error()

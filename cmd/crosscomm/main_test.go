@@ -74,7 +74,8 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// event returns the next line of standard output, which must be an event of the name.
+// event returns the next line of standard output, which must be an event of the
+// name.
 func (c *command) event(name string) map[string]any {
 	c.t.Helper()
 	line, err := c.stdout.ReadString('\n')
@@ -322,7 +323,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Ctrl-C on the real program: the client logs out, the server stops, both succeed.
+// Ctrl-C on the real program: the client logs out, the server stops, both
+// succeed.
 func TestInterrupt(t *testing.T) {
 	program := func(args ...string) (*exec.Cmd, *command) {
 		cmd := exec.Command(os.Args[0], args...)

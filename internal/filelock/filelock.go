@@ -18,9 +18,9 @@ var ErrHeld = errors.New("locked by another process")
 const retryEvery = 20 * time.Millisecond
 
 // Lock locks the file, which it makes if it is missing, and returns what
-// unlocks it again. If the file is locked it is tried again for as long as patience,
-// or until ctx ends. The file stays, as Python leaves it too: to delete it could
-// part those who hold it from those who come.
+// unlocks it again. If the file is locked it is tried again for as long as
+// patience, or until ctx ends. The file stays, as Python leaves it too: to
+// delete it could part those who hold it from those who come.
 func Lock(ctx context.Context, path string, patience time.Duration) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

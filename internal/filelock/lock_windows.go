@@ -15,7 +15,8 @@ const (
 	lockViolation   = syscall.Errno(33)
 )
 
-// tryLock locks the first byte, like msvcrt.locking, which Python's filelock calls.
+// tryLock locks the first byte, like msvcrt.locking, which Python's filelock
+// calls.
 func tryLock(file *os.File) error {
 	var overlapped syscall.Overlapped
 	ok, _, err := lockFileEx.Call(file.Fd(), failImmediately|exclusive, 0, 1, 0, uintptr(unsafe.Pointer(&overlapped)))

@@ -7,8 +7,9 @@
 //
 // What counts as valid is what Python's json.loads accepts, since the original
 // server is written on it: JSON (RFC 8259) plus NaN, Infinity and -Infinity,
-// numbers of any size and lone surrogates in strings. Of duplicate keys the last one
-// wins, and a key may be written with escapes, as in any full JSON parser.
+// numbers of any size and lone surrogates in strings. Of duplicate keys the
+// last one wins, and a key may be written with escapes, as in any full JSON
+// parser.
 //
 // All functions are pure and may be called concurrently.
 package frame

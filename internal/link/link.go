@@ -3,9 +3,9 @@
 // that reads, and one orderly way to end.
 //
 // Who may touch the connection: only the reading goroutine (the caller of
-// [Link.Run]) reads, only the writing goroutine (started by Run) writes messages. Pongs and
-// the answer to a close frame are written by the reading goroutine, which gorilla allows
-// for control frames.
+// [Link.Run]) reads, only the writing goroutine (started by Run) writes
+// messages. Pongs and the answer to a close frame are written by the reading
+// goroutine, which gorilla allows for control frames.
 package link
 
 import (
@@ -120,12 +120,11 @@ func (l *Link) Send(data []byte, done func(error)) error {
 	return nil
 }
 
-// Close ends the link, and returns at once: no message is taken any more,
-// what is queued is still written, then a close frame with code and reason,
-// and the socket is closed when the peer has answered or after a short while.
-// After patience it is closed however far this has come. Incoming messages are
-// dropped from now on. Of a later Close only
-// the patience counts.
+// Close ends the link, and returns at once: no message is taken any more, what
+// is queued is still written, then a close frame with code and reason, and the
+// socket is closed when the peer has answered or after a short while. After
+// patience it is closed however far this has come. Incoming messages are
+// dropped from now on. Of a later Close only the patience counts.
 func (l *Link) Close(code int, reason string, patience time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,9 +150,9 @@ func (l *Link) signal() {
 }
 
 // Run reads messages and calls handle with each until the link ends, and
-// returns why: a *CloseError or the error of the socket. When it returns the socket is
-// closed, no goroutine is left and every done function was called. It must be called
-// once. The data given to handle is handle's to keep.
+// returns why: a *CloseError or the error of the socket. When it returns the
+// socket is closed, no goroutine is left and every done function was called. It
+// must be called once. The data given to handle is handle's to keep.
 func (l *Link) Run(handle func(data []byte, text bool)) error {
 	go l.writeLoop()
 	err := l.readLoop(handle)

@@ -283,7 +283,8 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// A peer to which little is sent, and that does not read it, is found by the time-out of writing.
+// A peer to which little is sent, and that does not read it, is found by the
+// time-out of writing.
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, peer, ended := pipePair(t, roomy)
