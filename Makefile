@@ -3,8 +3,8 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME   ?= 1m
 
-# The race detector needs a C compiler.
-RACE := $(shell command -v $$(go env CC) >/dev/null && echo -race || echo "no C compiler: testing without the race detector" >&2)
+# The race detector needs cgo and a C compiler.
+RACE := $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC) >/dev/null && echo -race || echo "WARNING: no C compiler: testing without the race detector" >&2)
 
 .PHONY: run test lint vuln fuzz cover bench cross
 
@@ -12,6 +12,7 @@ run: ## a server on port 9898
 	go run ./cmd/crosscomm server
 
 test: ## everything, the real pywayne included
+	@command -v python3 >/dev/null || echo "WARNING: no python3: nothing is tested against the original" >&2
 	go test $(RACE) -timeout 10m ./...
 
 lint:
@@ -41,3 +42,5 @@ cross: ## the systems that users run; arm is 32 bit
 		echo "building for $$target"; \
 		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build ./...; \
 	done
+	CGO_ENABLED=0 GOOS=windows go vet ./...
+	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "testing with 32 bits"; CGO_ENABLED=0 GOARCH=386 go test . ./internal/...; fi

@@ -6,8 +6,8 @@ import (
 )
 
 // stableAfter is how long a link must have lasted for the next attempt to
-// connect to count as a first one again. A server that takes logins only to
-// drop them at once is not to be run at.
+// connect to count as a first one again, so that a server that drops logins at
+// once is not hammered.
 const stableAfter = 5 * time.Second
 
 // backoff tells how long to wait before the next attempt to connect: full

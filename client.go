@@ -10,19 +10,19 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// logoutPatience is how long a logout may take to write what was sent before
+// logoutTimeout is how long a logout may take to write what was sent before
 // and to hear the server's answer to the close.
-const logoutPatience = 2 * time.Second
+const logoutTimeout = 2 * time.Second
 
-// client is the client role of a Service. From Login to Logout, or until it gives
-// up, it has a run, which has a session while the link is up.
+var errLoggedOut = fmt.Errorf("%w: logged out", ErrNotConnected)
+
+// client is the client role of a Service. From Login to Logout, or until it
+// gives up, it has a run, which has a session while the link is up.
 type client struct {
 	s *Service
 
-	loginMu sync.Mutex // held during Login, so that there is one run at most
-
 	mu  sync.Mutex
-	run *clientRun
+	run *clientRun // the last one, or nil
 }
 
 // clientRun keeps a client connected. One goroutine, loop, owns its life: up,
@@ -31,58 +31,89 @@ type clientRun struct {
 	client *client
 	ctx    context.Context // ends at Logout
 	cancel context.CancelFunc
-	done   chan struct{} // closed when loop has ended
+	done   chan struct{} // closed when the run has ended
 
-	mu      sync.Mutex
-	current *session      // nil while down
-	changed chan struct{} // closed and replaced when current or gaveUp changes
-	gaveUp  error         // why there will be no session any more
+	mu       sync.Mutex
+	current  *session      // nil while down
+	loggedIn bool          // whether there ever was a session
+	changed  chan struct{} // closed and replaced when another of these fields changes
+	gaveUp   error         // why there will be no session any more
 }
 
 func newClient(s *Service) *client { return &client{s: s} }
 
-func (c *client) activeRun() *clientRun {
+func (c *client) lastRun() *clientRun {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.run
 }
 
 func (c *client) connected() bool {
-	run := c.activeRun()
-	if run == nil {
-		return false
-	}
-	current, _, _ := run.state()
-	return current != nil
+	run := c.lastRun()
+	return run != nil && run.state().current != nil
 }
 
+// login begins a run. If there is one already it waits for the outcome of that
+// one's login, and begins a run only if that has failed or has ended.
 func (c *client) login(ctx context.Context) error {
-	c.loginMu.Lock()
-	defer c.loginMu.Unlock()
-	if run := c.activeRun(); run != nil {
-		if _, _, gaveUp := run.state(); gaveUp == nil && run.ctx.Err() == nil {
+	for {
+		c.mu.Lock()
+		last := c.run
+		if last == nil || isClosed(last.done) {
+			run := &clientRun{client: c, done: make(chan struct{}), changed: make(chan struct{})}
+			run.ctx, run.cancel = context.WithCancel(context.Background())
+			c.run = run
+			c.mu.Unlock()
+			return run.begin(ctx)
+		}
+		c.mu.Unlock()
+
+		state := last.state()
+		wait := state.changed
+		switch {
+		case state.gaveUp != nil || last.ctx.Err() != nil:
+			wait = last.done
+		case state.loggedIn:
 			return nil
 		}
-		<-run.done
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return fmt.Errorf("crosscomm: Login: %w", context.Cause(ctx))
+		}
 	}
-	run := &clientRun{client: c, done: make(chan struct{}), changed: make(chan struct{})}
-	run.ctx, run.cancel = context.WithCancel(context.Background())
-	first, err := run.firstSession(ctx)
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// begin logs in for the first time, and leaves loop running if that succeeds.
+func (r *clientRun) begin(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.ctx, func() { cancel(errLoggedOut) })()
+
+	first, err := r.firstSession(ctx)
 	if err != nil {
-		run.cancel()
-		return fmt.Errorf("crosscomm: Login to %s: %w", c.s.cfg.URL, err)
+		r.set(nil, fmt.Errorf("%w: the login failed: %w", ErrNotConnected, err))
+		r.cancel()
+		close(r.done)
+		return fmt.Errorf("crosscomm: Login to %s: %w", r.client.s.cfg.URL, err)
 	}
-	c.mu.Lock()
-	c.run = run
-	c.mu.Unlock()
-	run.up(first)
-	go run.loop(first)
+	r.up(first)
+	go r.loop(first)
 	return nil
 }
 
 // firstSession connects once, or, with RetryLogin, until it succeeds.
 func (r *clientRun) firstSession(ctx context.Context) (*session, error) {
-	wait := r.client.newBackoff()
+	wait := r.newBackoff()
 	for {
 		first, err := r.connect(ctx)
 		if err == nil || !r.client.s.cfg.RetryLogin || errors.Is(err, ErrLoginRejected) || ctx.Err() != nil {
@@ -96,8 +127,8 @@ func (r *clientRun) firstSession(ctx context.Context) (*session, error) {
 	}
 }
 
-func (c *client) newBackoff() *backoff {
-	return &backoff{min: c.s.cfg.BackoffMin, max: c.s.cfg.BackoffMax}
+func (r *clientRun) newBackoff() *backoff {
+	return &backoff{min: r.client.s.cfg.BackoffMin, max: r.client.s.cfg.BackoffMax}
 }
 
 // sleep waits for d, and reports false if ctx ended before.
@@ -116,7 +147,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (r *clientRun) loop(current *session) {
 	defer close(r.done)
 	defer r.cancel()
-	wait := r.client.newBackoff()
+	wait := r.newBackoff()
 	for {
 		began := time.Now()
 		select {
@@ -124,24 +155,24 @@ func (r *clientRun) loop(current *session) {
 		case <-r.ctx.Done():
 			current.logout()
 			<-current.done
-			r.end(fmt.Errorf("%w: logged out", ErrNotConnected))
+			r.set(nil, errLoggedOut)
 			return
 		}
 		if time.Since(began) >= stableAfter {
 			wait.reset()
 		}
 		lost := current.reason()
-		if r.final(lost) {
-			r.end(fmt.Errorf("%w: %w", ErrNotConnected, lost))
-			r.client.notifyDown(lost)
+		if r.permanent(lost) {
+			r.giveUp(lost)
 			return
 		}
 		r.down(lost)
 		var err error
 		if current, err = r.reconnect(wait); err != nil {
-			r.end(fmt.Errorf("%w: %w", ErrNotConnected, err))
-			if r.ctx.Err() == nil {
-				r.client.notifyDown(err)
+			if r.ctx.Err() != nil {
+				r.set(nil, errLoggedOut)
+			} else {
+				r.giveUp(err)
 			}
 			return
 		}
@@ -149,75 +180,81 @@ func (r *clientRun) loop(current *session) {
 	}
 }
 
-// final reports whether there is no sense in connecting again after err.
-func (r *clientRun) final(err error) bool {
+// permanent reports whether there is no sense in connecting again after err.
+func (r *clientRun) permanent(err error) bool {
 	return r.client.s.cfg.NoReconnect || errors.Is(err, ErrReplaced) || errors.Is(err, ErrLoginRejected)
 }
 
-// reconnect tries until there is a session, or an error that is final, or the
-// run's context has ended.
+// reconnect tries until there is a session, or an error that is permanent, or
+// the run's context has ended.
 func (r *clientRun) reconnect(wait *backoff) (*session, error) {
 	for {
 		d := wait.next()
 		r.client.s.log.Info("reconnecting", "in", d, "attempt", wait.attempts)
 		if !sleep(r.ctx, d) {
-			return nil, errors.New("logged out")
+			return nil, r.ctx.Err()
 		}
 		current, err := r.connect(r.ctx)
-		switch {
-		case err == nil:
-			return current, nil
-		case r.ctx.Err() != nil:
-			return nil, errors.New("logged out")
-		case r.final(err):
-			return nil, err
+		if err == nil || r.ctx.Err() != nil || r.permanent(err) {
+			return current, err
 		}
 		r.client.s.log.Warn("cannot reconnect", "error", err)
 	}
 }
 
-// state returns the session, nil while down; what is closed when that changes;
-// and why it will not come back, if so.
-func (r *clientRun) state() (current *session, changed <-chan struct{}, gaveUp error) {
+// runState is what senders look at.
+type runState struct {
+	current  *session
+	loggedIn bool
+	changed  <-chan struct{}
+	gaveUp   error
+}
+
+func (r *clientRun) state() runState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.current, r.changed, r.gaveUp
+	return runState{r.current, r.loggedIn, r.changed, r.gaveUp}
 }
 
 func (r *clientRun) set(current *session, gaveUp error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current, r.gaveUp = current, gaveUp
+	r.loggedIn = r.loggedIn || current != nil
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
 func (r *clientRun) up(current *session) {
 	r.set(current, nil)
-	c := r.client
-	c.s.log.Info("logged in", "url", c.s.cfg.URL, "client_id", c.s.cfg.ClientID)
-	if f := c.s.cfg.OnUp; f != nil {
-		c.s.event(f)
+	s := r.client.s
+	s.log.Info("logged in", "url", s.cfg.URL, "client_id", s.cfg.ClientID)
+	if f := s.cfg.OnUp; f != nil {
+		s.event(f)
 	}
 }
 
 func (r *clientRun) down(reason error) {
 	r.set(nil, nil)
-	r.client.notifyDown(reason)
+	r.notifyDown(reason)
 }
 
-func (r *clientRun) end(reason error) { r.set(nil, reason) }
+func (r *clientRun) giveUp(reason error) {
+	r.set(nil, fmt.Errorf("%w: %w", ErrNotConnected, reason))
+	r.notifyDown(reason)
+}
 
-func (c *client) notifyDown(reason error) {
-	c.s.log.Warn("the link is down", "reason", reason)
-	if f := c.s.cfg.OnDown; f != nil {
-		c.s.event(func() { f(reason) })
+func (r *clientRun) notifyDown(reason error) {
+	s := r.client.s
+	s.log.Warn("the link is down", "reason", reason)
+	if f := s.cfg.OnDown; f != nil {
+		s.event(func() { f(reason) })
 	}
 }
 
 // logout ends the run and waits for that.
 func (c *client) logout(ctx context.Context) {
-	run := c.activeRun()
+	run := c.lastRun()
 	if run == nil {
 		return
 	}
@@ -225,7 +262,7 @@ func (c *client) logout(ctx context.Context) {
 	select {
 	case <-run.done:
 	case <-ctx.Done():
-		if current, _, _ := run.state(); current != nil {
+		if current := run.state().current; current != nil {
 			current.link.Close(websocket.CloseNormalClosure, "logout", 0)
 		}
 		<-run.done

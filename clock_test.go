@@ -139,7 +139,10 @@ func TestHeartbeatTimeout(t *testing.T) {
 		online("ours")
 		raw.write(frameOf("raw", "nobody", "text", `"any other sign of life"`))
 		online("ours", "raw")
+		wait(40 * time.Second)
 		raw.write("a refused frame is none")
+		wait(21 * time.Second)
+		online("ours")
 		wait(24 * time.Hour)
 		online("ours")
 	})
@@ -152,17 +155,8 @@ func TestClientNoticesADeadServer(t *testing.T) {
 		defer network.Close()
 		down := make(chan time.Time, 1)
 		c := clientOn(t, network, "c", crosscomm.Config{NoReconnect: true, OnDown: func(error) { down <- time.Now() }})
-		go c.Login(context.Background())
-		conn := <-network.conns
-		// This server answers the handshake and the login, and then only reads.
-		server := handshake(t, conn)
+		server := fakeServer(t, network, c, `{"status": "success"}`)
 		defer server.Close()
-		if _, _, err := server.ReadMessage(); err != nil {
-			t.Fatal(err)
-		}
-		if err := server.WriteMessage(websocket.TextMessage, []byte(frameOf("server", "c", "login_response", `{"status": "success"}`))); err != nil {
-			t.Fatal(err)
-		}
 		var pings atomic.Int32
 		server.SetPingHandler(func(string) error { pings.Add(1); return nil })
 		began := time.Now()
@@ -231,10 +225,22 @@ func TestBackoff(t *testing.T) {
 		_, stop = serveOn(t, current, crosscomm.Config{NoStateFile: true})
 		mu.Unlock()
 		<-up
+		// After a link that has lasted the waits begin small again.
+		<-time.After(time.Minute)
+		mu.Lock()
+		attempts = nil
+		mu.Unlock()
+		stop()
+		lost = time.Now()
+		<-time.After(time.Minute)
+		mu.Lock()
+		if wait := attempts[0].Sub(lost); wait > 501*time.Millisecond {
+			t.Errorf("the first attempt after a long link came after %v", wait)
+		}
+		mu.Unlock()
 		if err := c.Logout(context.Background()); err != nil {
 			t.Error(err)
 		}
-		stop()
 	})
 }
 
@@ -272,6 +278,24 @@ func TestStateFileIsWrittenRarely(t *testing.T) {
 	if err != nil || !strings.Contains(string(data), "status: offline") {
 		t.Errorf("the file says %q, %v", data, err)
 	}
+}
+
+// fakeServer logs the client in by hand, with the answer given, and returns the
+// server's end of the connection.
+func fakeServer(t *testing.T, network *pipes, c *crosscomm.Service, answer string) *rawPeer {
+	t.Helper()
+	loggedIn := make(chan error, 1)
+	go func() { loggedIn <- c.Login(context.Background()) }()
+	server := &rawPeer{Conn: handshake(t, <-network.conns), t: t}
+	if got := server.read(); !strings.Contains(got, `"msg_type":"login"`) {
+		t.Fatalf("the first frame is %s", got)
+	}
+	server.write(frameOf("server", c.ClientID(), "login_response", answer))
+	if err := <-loggedIn; (err == nil) != strings.Contains(answer, "success") {
+		t.Fatal(err)
+	}
+	_ = server.SetReadDeadline(time.Time{})
+	return server
 }
 
 // handshake answers a WebSocket handshake on a bare connection.

@@ -26,7 +26,8 @@ const (
 	Server Role = "server"
 )
 
-// AnyPort as [Config.Port] makes a server listen on a free port.
+// AnyPort as [Config.Port] makes a server listen on a free port, which
+// [Service.Addr] tells.
 const AnyPort = -1
 
 // Defaults of [Config], those of the original.
@@ -41,8 +42,8 @@ const (
 	DefaultBackoffMax        = 30 * time.Second
 )
 
-// Config is what a [Service] is made of. Only Role is needed; the zero value
-// of any other field means its default.
+// Config configures a [Service]. Only Role is needed; the zero value of any
+// other field means its default.
 type Config struct {
 	Role Role
 
@@ -56,10 +57,10 @@ type Config struct {
 	// mounted at a path: "ws://host:port/path".
 	URL string
 
-	// ClientID is this client's name to all others. It must be unlike any other
-	// client's, have at most 256 bytes, no control characters, and not be "all"
-	// or "server". If empty, an id is made of the machine's MAC address and a
-	// random part, as in the original.
+	// ClientID is this client's name to all others. It must be unique, have at
+	// most 256 bytes and no control characters, and not be "all" or "server". If
+	// empty, an id is made of the machine's MAC address and a random part, as in
+	// the original.
 	ClientID string
 
 	// HeartbeatInterval is how often a client tells that it is alive, and how
@@ -79,11 +80,13 @@ type Config struct {
 	// a bound that doubles with each attempt ("full jitter"), from BackoffMin
 	// (500 ms if zero) up to BackoffMax (30 s if zero).
 	BackoffMin, BackoffMax time.Duration
-	// OnUp is called after each login of a client, OnDown with the reason each
-	// time that it has lost the link, except by Logout. OnDown is called last,
-	// and no OnUp follows, if the client gives up: see [ErrReplaced],
-	// [ErrLoginRejected], NoReconnect. They are called one at a time, in order,
-	// and may take their time and use the Service.
+	// OnUp is called after each login of a client; OnDown, with the reason, each
+	// time that it has lost the link or its login, except by Logout. A client
+	// reconnects after OnDown unless it has given up: with NoReconnect, or if
+	// the reason is [ErrReplaced] or [ErrLoginRejected]. If it gives up while it
+	// is reconnecting, OnDown is called a second time. The functions are called
+	// one at a time, in order; they may block and use the Service. Panics are
+	// logged.
 	OnUp   func()
 	OnDown func(err error)
 	// DialContext opens a client's network connections, if not nil, in place of
@@ -100,9 +103,11 @@ type Config struct {
 	// DataDir is the directory for a server's files; the working directory if
 	// empty. It is made if it is missing.
 	DataDir string
-	// OnLogin is called when a client has logged in, OnLogout when it has
-	// logged out (err is nil), or when its link has ended otherwise. The calls
-	// for one server come one at a time and in order.
+	// OnLogin is called when a client has logged in; OnLogout when it has logged
+	// out (err is nil), or its link has ended otherwise. A client whose id is
+	// taken over by a newer login gets a second OnLogin and no OnLogout. The
+	// functions are called one at a time, in order; they may block and use the
+	// Service. Panics are logged.
 	OnLogin  func(clientID string)
 	OnLogout func(clientID string, err error)
 
@@ -211,7 +216,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("IP is %q; the port goes into Port", c.IP)
 	}
 	if c.Port > 65535 || c.Port < 0 && (c.Role == Client || c.Port != AnyPort) {
-		return fmt.Errorf("the Port is %d; it must be between 1 and 65535", c.Port)
+		return fmt.Errorf("port %d: it must be between 1 and 65535, or, for a server, AnyPort", c.Port)
 	}
 	for name, n := range map[string]int64{
 		"HeartbeatInterval": int64(c.HeartbeatInterval),

@@ -36,7 +36,7 @@ func encodeText(content any) (json.RawMessage, error) {
 	var s string
 	switch c := content.(type) {
 	case nil:
-		return nil, errors.New("nil is no text")
+		return nil, errors.New("the content is nil; TypeText needs a value")
 	case string:
 		s = c
 	case []byte:
@@ -79,7 +79,7 @@ func encodeBytes(content any) (json.RawMessage, error) {
 		return frame.AppendString(nil, base64.StdEncoding.EncodeToString(c)), nil
 	case string:
 		if !utf8.ValidString(c) {
-			return nil, errors.New("a string stands for its base64 here, and this one is not; convert it to []byte")
+			return nil, errors.New("a string is sent as base64, but this one is not valid UTF-8; pass []byte")
 		}
 		return frame.AppendString(nil, c), nil
 	}
@@ -142,12 +142,15 @@ scan:
 	return base64.RawStdEncoding.DecodeString(string(digits))
 }
 
-// Decode decodes the content into v, which must be a pointer, as json.Unmarshal
-// does; NaN, Infinity and -Infinity become floats. The content of a TypeJSON
-// message is decoded twice: it is a string that holds the document. So is that
-// of a TypeDict message from Java or Swift, which send the object as a string:
-// a string is decoded twice if v is not for strings and the string holds an
-// object.
+// Decode decodes the content into v, which must be a pointer, as
+// json.Unmarshal does; NaN, Infinity and -Infinity become floats. Only a type
+// with an UnmarshalJSON of its own is given another number in their place,
+// since encoding/json cannot hand it these.
+//
+// The content of a TypeJSON message is decoded twice: it is a string that holds
+// the document. So is that of a TypeDict message from Java or Swift, which send
+// the object as a string: it is decoded twice if v is not a *string and the
+// string holds an object.
 //
 // An integer too large for a float64 keeps its digits if v is a json.Number or
 // a *big.Int.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -56,7 +57,7 @@ func TestEveryType(t *testing.T) {
 			if got := tc.check(m); got != tc.want {
 				t.Errorf("%v as %s: got %v, want %v", tc.content, tc.typ, got, tc.want)
 			}
-			if m.FromClientID != "a" || m.ToClientID != to || m.MsgType != tc.typ || m.OSSKey != "" || !strings.HasPrefix(m.MsgID, "a_") {
+			if m.FromClientID != "a" || m.ToClientID != to || m.MsgType != tc.typ || m.OSSKey != "" || !regexp.MustCompile(`^a_\d{13}_[0-9a-f]{8}$`).MatchString(m.MsgID) {
 				t.Errorf("got %+v", m)
 			}
 			if d := m.Time().Sub(before); d < -time.Second || d > time.Minute {

@@ -23,7 +23,7 @@
 //
 // A client that loses its link reconnects by itself.
 //
-// # What is guaranteed
+// # Guarantees
 //
 // Messages from one sender to one receiver arrive in the order in which they
 // were sent, each at most once. A SendMessage of a client that returns nil has
@@ -34,10 +34,13 @@ package crosscomm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
+	"syscall"
 )
 
 // Service is a server or a client: see [Config.Role]. Make one with [New]. All
@@ -47,7 +50,7 @@ type Service struct {
 	cfg       Config
 	log       *slog.Logger
 	listeners registry
-	events    lane // runs the Config's functions
+	events    serialQueue // runs the Config's functions
 
 	client *client // nil for a server
 	server *server // nil for a client
@@ -77,35 +80,38 @@ func (s *Service) Config() Config { return s.cfg }
 // ClientID returns this client's id: [Config.ClientID], or the one made for it.
 func (s *Service) ClientID() string { return s.cfg.ClientID }
 
-// MessageListener registers a listener for incoming messages and returns what
-// removes it again. Listeners may be added and removed at any time, and stay
-// over reconnects and logouts.
+// MessageListener registers a listener for incoming messages and returns a
+// function that removes it. Listeners may be added and removed at any time, and
+// stay over reconnects and logouts.
 //
 // A client's listeners get what others send to its id or to "all", a server's
 // what clients send to "server" or to "all". A Service never hears itself.
 //
 // A listener is called for one message at a time, in the order of arrival, off
 // the connection's goroutines: it may block, take minutes, and call any method
-// of the Service. Other listeners do not wait for it. When 64 MiB of messages
-// wait for one listener, the connection they come from is not read further
-// until it goes on.
+// of the Service. Other listeners do not wait for it. When 16 MiB of messages
+// of one sender wait for one listener, the connection that brings more of them
+// is not read further until the listener goes on; if that takes long, that link
+// times out.
 //
 // The context ends at Logout, or when the server stops; what then still waits
 // is dropped. An error or a panic of a listener is logged, and changes nothing
-// else. After remove no call begins any more; one that runs is not waited for.
+// else. After the listener was removed no call begins any more; one that runs
+// is not waited for.
 func (s *Service) MessageListener(l Listener, opts ListenerOptions) (remove func()) {
 	return s.listeners.add(l, opts)
 }
 
 // Login connects a client, logs it in, and returns when the server has
 // answered; from then on the client keeps itself connected until
-// [Service.Logout]. The context bounds Login only. A client that is logged in,
-// or busy reconnecting, stays so, and nil is returned.
+// [Service.Logout]. The context bounds Login alone. If the client is logged in,
+// or busy reconnecting, nil is returned; if another Login is under way, this
+// one waits for its outcome.
 //
-// Without [Config.RetryLogin] any failure is returned at once:
-// [ErrLoginRejected] if the server does not want this client, else the error of
-// the network. Then only the end of ctx ends it, or a rejection. A server that
-// does not answer within 10 s has failed. On a server it returns [ErrRole].
+// Any failure is returned at once: [ErrLoginRejected] if the server does not
+// want this client, else the error of the network. A server that does not
+// answer within 10 s has failed. With [Config.RetryLogin] only a rejection, a
+// Logout or the end of ctx ends it. On a server it returns [ErrRole].
 func (s *Service) Login(ctx context.Context) error {
 	if s.client == nil {
 		return wrongRole("Login", Client)
@@ -113,10 +119,11 @@ func (s *Service) Login(ctx context.Context) error {
 	return s.client.login(ctx)
 }
 
-// Logout logs a client out, closes its link, and returns when that is done; at
-// the latest after 2 s, and sooner if ctx ends, it is cut. What was sent before
-// is written first. Senders that wait for the link get [ErrNotConnected]. A
-// client that is not logged in does nothing. On a server it returns [ErrRole].
+// Logout writes what was sent before, logs the client out and closes its link.
+// It takes at most 2 s; if ctx ends sooner, the link is cut at once. Senders
+// that wait for the link, and a Login under way, get [ErrNotConnected]. For a
+// client that is not logged in it does nothing. On a server it returns
+// [ErrRole]; there is no other error.
 func (s *Service) Logout(ctx context.Context) error {
 	if s.client == nil {
 		return wrongRole("Logout", Client)
@@ -137,20 +144,28 @@ func (s *Service) IsConnected() bool {
 //
 // What content may be depends on the type, as in the original:
 //
-//   - [TypeText]: a string or []byte of UTF-8; anything else but nil as fmt.Sprint writes it
-//   - [TypeJSON]: a string, []byte or json.RawMessage with a JSON document; anything else is marshaled
-//   - [TypeDict]: anything that can be marshaled to JSON
-//   - [TypeBytes]: []byte; a string is taken for base64 and sent as it is; nil is sent as null
+//   - [TypeText]: a string or []byte of UTF-8; anything else but nil as
+//     fmt.Sprint writes it
+//   - [TypeJSON]: a string, []byte or json.RawMessage that is a JSON document;
+//     anything else is marshaled to one
+//   - [TypeDict]: anything that can be marshaled to JSON; json.RawMessage is
+//     taken as it is, and []byte becomes base64, as encoding/json does it
+//   - [TypeBytes]: []byte; a string is taken for base64 and sent unchecked, as
+//     it is; nil is sent as null
 //
-// Floats may be NaN or infinite, which Python and Go read, and Java does not.
+// Floats in it may be NaN or infinite, which Python and Go read, and Java does
+// not.
 //
 // A client's SendMessage returns nil when the message is written to the link.
 // While the link is down it waits until it is up again or ctx ends; then, and
 // at once for a client that is not logged in, the error is [ErrNotConnected].
-// If ctx ends while a slow link is taking the message, it may still arrive. A
-// server's SendMessage queues the message and does not wait: for a client that
-// is not there, or reads too slowly, it returns [ErrOffline]; for a server that
-// was stopped [ErrNotConnected]. With [All] it goes to whoever is there.
+// If ctx ends while a slow link is taking the message, the error is the
+// context's alone, and the message may still arrive.
+//
+// A server's SendMessage queues the message and does not wait. For a client
+// that is not there, or reads too slowly, it returns [ErrOffline]; with [All]
+// the message goes to whoever is there. A server that was stopped returns
+// [ErrNotConnected].
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver] and
 // [ErrNoObjectStore].
@@ -163,8 +178,9 @@ func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toCli
 
 // ListClients asks the server for its clients: those online, or all it ever
 // knew. It waits for the link if that is down, and for the answer; if ctx has
-// no deadline, 5 s in all. The errors are [ErrNotConnected] and the context's;
-// on a server [ErrRole]: see [Service.Clients].
+// no deadline, 5 s in all. The errors are [ErrNotConnected], the context's,
+// [ErrTooLarge] for an answer that the client does not take, and one for an
+// answer that cannot be read; on a server [ErrRole]: see [Service.Clients].
 func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList, error) {
 	if s.client == nil {
 		return nil, wrongRole("ListClients", Client)
@@ -172,12 +188,14 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 	return s.client.list(ctx, onlyOnline)
 }
 
-// StartServer listens on IP and Port and serves until ctx ends or Stop is
-// called, then closes the connections with code 1001 (going away), keeps the
-// clients' states, and returns nil when no goroutine of it is left, within
-// about a second: no peer is waited for. A listener that is running has its
-// context ended, and is waited for up to 5 s. If it cannot listen, or the
-// server runs already, it returns an error. On a client it returns [ErrRole].
+// StartServer listens on IP and Port and serves until ctx ends or
+// [Service.Stop] is called. Then it closes the connections with code 1001 (going
+// away), waiting for no peer longer than a second, keeps the clients' states,
+// waits for running listeners, whose context has ended, up to 5 s, and returns
+// nil. No goroutine of it is left then. Do not call it from a listener.
+//
+// If it cannot listen, or the server runs already, it returns an error. On a
+// client it returns [ErrRole].
 func (s *Service) StartServer(ctx context.Context) error {
 	if s.server == nil {
 		return wrongRole("StartServer", Server)
@@ -186,18 +204,22 @@ func (s *Service) StartServer(ctx context.Context) error {
 	if port == AnyPort {
 		port = 0
 	}
-	addr := net.JoinHostPort(s.cfg.IP, fmt.Sprint(port))
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(s.cfg.IP, strconv.Itoa(port)))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return fmt.Errorf("crosscomm: cannot listen: %w (is another server running there? choose another port, or stop it)", err)
+		hint := ""
+		if errors.Is(err, syscall.EADDRINUSE) {
+			hint = " (is another server running there? stop it, or choose another port)"
+		}
+		return fmt.Errorf("crosscomm: cannot listen: %w%s", err, hint)
 	}
 	return s.Serve(ctx, l)
 }
 
-// Serve is [Service.StartServer] on a listener of the caller's, which it closes.
+// Serve is [Service.StartServer] on a listener of the caller's, which it
+// closes.
 func (s *Service) Serve(ctx context.Context, l net.Listener) error {
 	if s.server == nil {
 		l.Close()
@@ -206,10 +228,20 @@ func (s *Service) Serve(ctx context.Context, l net.Listener) error {
 	return s.server.serve(ctx, l)
 }
 
+// Addr returns the address that StartServer or Serve listens on, which tells
+// the port if that was [AnyPort]. It is nil if neither runs.
+func (s *Service) Addr() net.Addr {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.addr()
+}
+
 // ServeHTTP makes a server part of any HTTP service: it takes the WebSocket
-// connections that come to it, at any path. Requests that are none are
-// answered with 426 and a hint. It needs no StartServer, but [Service.Stop]
-// when the program ends: an http.Server does not close WebSockets.
+// connections that come to it, at any path. Any other request is answered with
+// 426 (upgrade required) and a hint. It needs no StartServer, but
+// [Service.Stop] when the program ends: an http.Server does not close
+// WebSockets. A server that was stopped answers 503.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.server == nil {
 		http.Error(w, "this crosscomm.Service is a client", http.StatusInternalServerError)
@@ -219,8 +251,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Stop ends what StartServer or ServeHTTP began, as the end of StartServer's
-// context does, and returns when that is done or ctx ends. A stopped server can
-// be started again with StartServer. For a client it is [Service.Logout].
+// context does, and returns nil when that is done, or the context's error. A
+// server that was stopped can be started again with StartServer. Do not call it
+// from a listener, which it would wait for. For a client it is
+// [Service.Logout].
 func (s *Service) Stop(ctx context.Context) error {
 	if s.client != nil {
 		return s.Logout(ctx)
@@ -238,8 +272,9 @@ func (s *Service) GetOnlineClients() []string {
 }
 
 // Clients returns all clients that a server knows, sorted by id, also those of
-// earlier runs, which it reads from the state file when it starts. For a client
-// it returns nil.
+// earlier runs, once it has read the state file: that is when StartServer
+// begins or the first client of a mounted server connects. For a client it
+// returns nil.
 func (s *Service) Clients() []ClientInfo {
 	if s.server == nil {
 		return nil
@@ -261,4 +296,9 @@ func wrongRole(method string, want Role) error {
 
 // event runs a function of the Config after those before it, off the caller's
 // goroutine.
-func (s *Service) event(f func()) { s.events.add(context.Background(), 0, f) }
+func (s *Service) event(f func()) {
+	s.events.add(context.Background(), "", 0, func() {
+		defer logPanic(s.log, "a function of the Config panicked")
+		f()
+	})
+}

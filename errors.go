@@ -14,7 +14,7 @@ var (
 	ErrRole = errors.New("wrong role")
 
 	// ErrNotConnected: the client has not logged in, has logged out, or has lost
-	// the server for good. If a context ended while the client was waiting for
+	// the server for good; or the server was stopped. If a context ended while the client was waiting for
 	// the link to come back, the error is this one and the context's.
 	ErrNotConnected = errors.New("not connected")
 
@@ -46,9 +46,6 @@ var (
 	// ErrNoObjectStore: an image, a file or a folder cannot be sent, because
 	// there is no object storage to put it in. Nothing was sent.
 	ErrNoObjectStore = errors.New("no object store")
-
-	// ErrStopped: the server was stopped.
-	ErrStopped = errors.New("server stopped")
 )
 
 // CloseError tells that a connection was ended by a WebSocket close frame, and

@@ -25,8 +25,8 @@ func (h *hub) noteTimeouts() {
 	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for _, m := range h.members {
-		if m.peer == nil || h.present(m, now) || !m.timedOut.CompareAndSwap(false, true) {
+	for _, m := range h.connected {
+		if h.present(m, now) || !m.timedOut.CompareAndSwap(false, true) {
 			continue
 		}
 		h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
@@ -36,15 +36,15 @@ func (h *hub) noteTimeouts() {
 
 // beat sends a client's heartbeats until the session ends: at once, as the
 // original does, and every interval.
-func (t *session) beat(interval time.Duration) {
+func (sess *session) beat(interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		s := t.client.s
+		s := sess.client.s
 		// An error means that the link is ending, and ended is about to tell.
-		_ = t.link.Send(s.newFrame(s.cfg.ClientID, TypeHeartbeat, ServerID, emptyContent), nil)
+		_ = sess.link.Send(s.newFrame(TypeHeartbeat, ServerID, emptyContent), nil)
 		select {
-		case <-t.ended:
+		case <-sess.ended:
 			return
 		case <-ticker.C:
 		}

@@ -1,7 +1,6 @@
 package crosscomm
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,30 +16,40 @@ type hub struct {
 	epoch   time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps
 	changed chan struct{} // holds a token if states() has changed
 
-	mu      sync.RWMutex
-	members map[string]*member // every client ever known
+	mu        sync.RWMutex
+	members   map[string]*member // every client ever known
+	connected map[string]*member // those that have a connection
 }
 
 // member is a client that is known.
 type member struct {
 	id       string
-	lastSeen atomic.Int64 // when it gave a sign of life, in ns since hub.epoch; also read and set without the lock
-	timedOut atomic.Bool  // as last seen by watchHeartbeats
+	lastSeen atomic.Int64 // when it last gave a sign of life, in ns since hub.epoch; 0 if not since then
+	timedOut atomic.Bool  // as last noted by watchHeartbeats
 
 	// guarded by hub.mu
-	peer      *peer // its live connection, or nil
-	loginTime time.Time
+	peer       *peer     // its live connection, or nil
+	loginTime  time.Time // zero if it has not logged in since the server started
+	seenBefore time.Time // its last sign of life before hub.epoch
 }
 
 func newHub(s *Service) *hub {
-	return &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), members: map[string]*member{}}
+	return &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), members: map[string]*member{}, connected: map[string]*member{}}
 }
 
 // now is the time as lastSeen counts it.
 func (h *hub) now() int64 { return int64(time.Since(h.epoch)) }
 
 // seen returns when the member gave its last sign of life.
-func (h *hub) seen(m *member) time.Time { return h.epoch.Add(time.Duration(m.lastSeen.Load())) }
+// Call it with mu held.
+func (h *hub) seen(m *member) time.Time {
+	last := m.lastSeen.Load()
+	if last == 0 {
+		return m.seenBefore
+	}
+	// Counted back from now, it is right also after a step of the wall clock.
+	return time.Now().Add(time.Duration(last - h.now()))
+}
 
 // present reports whether frames for the member can be delivered. Call it with
 // mu held.
@@ -61,7 +70,8 @@ func (h *hub) login(p *peer, response []byte) (old *peer) {
 	if old = m.peer; old == p {
 		old = nil
 	}
-	m.peer = p
+	m.peer, p.member = p, m
+	h.connected[m.id] = m
 	m.loginTime = time.Now()
 	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
@@ -78,10 +88,11 @@ func (h *hub) login(p *peer, response []byte) (old *peer) {
 // over. The err is nil if the client wished it.
 func (h *hub) logout(p *peer, err error) {
 	h.mu.Lock()
-	m := h.members[p.id]
-	mine := m != nil && m.peer == p
+	m := p.member
+	mine := m.peer == p
 	if mine {
 		m.peer = nil
+		delete(h.connected, m.id)
 		h.markChanged()
 		h.notifyLogout(m.id, err)
 	}
@@ -106,13 +117,7 @@ func (h *hub) notifyLogout(id string, err error) {
 // alive notes a sign of life on connection p, which makes a client that had
 // timed out reachable again.
 func (h *hub) alive(p *peer) {
-	h.mu.RLock()
-	m := h.members[p.id]
-	mine := m != nil && m.peer == p
-	h.mu.RUnlock()
-	if !mine {
-		return
-	}
+	m := p.member
 	m.lastSeen.Store(h.now())
 	if m.timedOut.CompareAndSwap(true, false) {
 		p.log.Info("a client that had timed out is back", "client_id", p.id)
@@ -126,23 +131,25 @@ func (h *hub) send(to string, data []byte) bool {
 	now := h.now()
 	h.mu.RLock()
 	var target *peer
-	if m := h.members[to]; m != nil && h.present(m, now) {
+	if m := h.connected[to]; m != nil && h.present(m, now) {
 		target = m.peer
 	}
 	h.mu.RUnlock()
 	return target != nil && target.server.deliver(target, data)
 }
 
-// broadcast queues a frame for every client that is present but the sender's.
-func (h *hub) broadcast(sender *peer, data []byte) {
+// broadcast queues a frame for every client that is present but the sender's,
+// and returns for how many.
+func (h *hub) broadcast(sender *peer, data []byte) (receivers int) {
 	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for _, m := range h.members {
-		if m.peer != sender && h.present(m, now) {
-			m.peer.server.deliver(m.peer, data)
+	for _, m := range h.connected {
+		if m.peer != sender && h.present(m, now) && m.peer.server.deliver(m.peer, data) {
+			receivers++
 		}
 	}
+	return receivers
 }
 
 func (h *hub) online() []string {
@@ -150,7 +157,7 @@ func (h *hub) online() []string {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	ids := []string{}
-	for id, m := range h.members {
+	for id, m := range h.connected {
 		if h.present(m, now) {
 			ids = append(ids, id)
 		}
@@ -187,7 +194,7 @@ func (h *hub) states() map[string]clientState {
 	defer h.mu.RUnlock()
 	states := make(map[string]clientState, len(h.members))
 	for id, m := range h.members {
-		state := clientState{Status: statusOffline, LastSeen: seconds(h.seen(m))}
+		state := clientState{Status: statusOffline, LastSeen: toSeconds(h.seen(m))}
 		if h.present(m, now) {
 			state.Status = statusOnline
 		}
@@ -196,15 +203,13 @@ func (h *hub) states() map[string]clientState {
 	return states
 }
 
-// restore adds the clients of an earlier run, as offline.
+// restore adds the clients that the state file has beyond those known.
 func (h *hub) restore(states map[string]clientState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id := range maps.Keys(states) {
+	for id, state := range states {
 		if h.members[id] == nil {
-			m := &member{id: id}
-			m.lastSeen.Store(int64(fromSeconds(states[id].LastSeen).Sub(h.epoch)))
-			h.members[id] = m
+			h.members[id] = &member{id: id, seenBefore: fromSeconds(state.LastSeen)}
 		}
 	}
 }

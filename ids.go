@@ -18,8 +18,8 @@ const (
 	ServerID = "server" // the server's listeners
 )
 
-// maxIDLen is the length in bytes from which on an id is refused: ids go into
-// file names, log lines and every frame.
+// maxIDLen is the greatest length of an id, in bytes: ids go into log lines,
+// the state file and every frame.
 const maxIDLen = 256
 
 // newClientID makes an id as the original does: the machine's MAC address and

@@ -7,25 +7,22 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
-
-// maxWaiting is how many bytes of messages may wait for one listener before
-// their connection is not read further.
-const maxWaiting = 64 << 20
 
 // Listener handles a message. See [Service.MessageListener] for when it is
 // called and what its error does.
 type Listener func(ctx context.Context, m *Message) error
 
-// ListenerOptions say which messages a listener gets. The zero value stands for
-// all that other programs send: texts, JSON, dicts, bytes, images, files and
-// folders.
+// ListenerOptions say which messages a listener gets. The zero value stands
+// for all that other programs send: texts, JSON, dicts, bytes, images, files
+// and folders.
 type ListenerOptions struct {
 	// Type is the only type that the listener gets, if not empty. The
 	// protocol's own messages from a server, login_response and
-	// list_clients_response, are had only by naming them.
+	// list_clients_response, are given only to listeners that name them.
 	Type MsgType
 	// From is the only sender that the listener hears, if not empty.
 	From string
@@ -42,36 +39,44 @@ func (o ListenerOptions) match(f frame.Frame) bool {
 type registry struct {
 	log *slog.Logger
 
-	mu   sync.RWMutex
-	list []*registration // replaced, never changed, so that it can be walked unlocked
+	mu      sync.RWMutex
+	list    []*registration // replaced, never changed, so that it can be walked unlocked
+	removed []*registration // no longer in list, but perhaps still running
 }
 
 type registration struct {
 	listener Listener
 	opts     ListenerOptions
-	removed  context.Context
-	remove   context.CancelFunc
-	lane     lane
+	removed  atomic.Bool
+	queue    serialQueue
 }
 
 func (r *registry) add(l Listener, opts ListenerOptions) (remove func()) {
 	reg := &registration{listener: l, opts: opts}
-	reg.removed, reg.remove = context.WithCancel(context.Background())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = append(slices.Clip(r.list), reg)
-	return func() {
-		reg.remove()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.list = slices.DeleteFunc(slices.Clone(r.list), func(other *registration) bool { return other == reg })
-	}
+	return func() { r.remove(reg) }
 }
 
-// dispatch brings a message, which f was scanned from, to all listeners that
-// match. It blocks only if too much waits for one of them, until there is room,
-// or ctx ends, with which the listeners' work ends too.
-func (r *registry) dispatch(ctx context.Context, f frame.Frame, size int) {
+func (r *registry) remove(reg *registration) {
+	if reg.removed.Swap(true) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = slices.DeleteFunc(slices.Clone(r.list), func(other *registration) bool { return other == reg })
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // so that idle does not wait
+	r.removed = slices.DeleteFunc(r.removed, func(other *registration) bool { return other.queue.idle(ended) })
+	r.removed = append(r.removed, reg)
+}
+
+// dispatch brings the message that is in data, from which f was scanned, to all
+// listeners that match. It blocks only if too much of the same sender waits for
+// one of them, until there is room, or ctx ends, with which the listeners' work
+// ends too.
+func (r *registry) dispatch(ctx context.Context, data []byte, f frame.Frame) {
 	r.mu.RLock()
 	list := r.list
 	r.mu.RUnlock()
@@ -80,9 +85,9 @@ func (r *registry) dispatch(ctx context.Context, f frame.Frame, size int) {
 			continue
 		}
 		// Each listener gets a Message of its own, made when its turn comes.
-		reg.lane.add(ctx, size, func() {
-			if ctx.Err() == nil && reg.removed.Err() == nil {
-				r.call(ctx, reg, newMessage(f))
+		reg.queue.add(ctx, string(f.From), len(data), func() {
+			if ctx.Err() == nil && !reg.removed.Load() {
+				r.call(ctx, reg, newMessage(data, f))
 			}
 		})
 	}
@@ -90,23 +95,27 @@ func (r *registry) dispatch(ctx context.Context, f frame.Frame, size int) {
 
 func (r *registry) call(ctx context.Context, reg *registration, m *Message) {
 	log := r.log.With("msg_id", m.MsgID, "from", m.FromClientID, "type", string(m.MsgType))
-	defer func() {
-		if p := recover(); p != nil {
-			log.Error("a listener panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
+	defer logPanic(log, "a listener panicked")
 	if err := reg.listener(ctx, m); err != nil {
 		log.Error("a listener failed", "error", err)
+	}
+}
+
+// logPanic is to be deferred: a panic in a user's function ends that call and
+// nothing else.
+func logPanic(log *slog.Logger, what string) {
+	if p := recover(); p != nil {
+		log.Error(what, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
 }
 
 // idle waits until no listener runs and nothing waits for one, or ctx ends.
 func (r *registry) idle(ctx context.Context) bool {
 	r.mu.RLock()
-	list := r.list
+	all := append(slices.Clip(r.list), r.removed...)
 	r.mu.RUnlock()
-	for _, reg := range list {
-		if !reg.lane.idle(ctx) {
+	for _, reg := range all {
+		if !reg.queue.idle(ctx) {
 			return false
 		}
 	}

@@ -1,9 +1,12 @@
 package crosscomm
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,15 +32,30 @@ type Message struct {
 	// the sender's clock.
 	Timestamp float64
 	OSSKey    string // where a file lies in object storage; "" stands for null
+
+	received []byte // the frame that it was parsed from, or nil
 }
 
+// Frame returns the frame as it was received, to the byte, and nil for a
+// Message that did not come from one. It must not be changed.
+func (m *Message) Frame() json.RawMessage { return m.received }
+
 // Time returns the Timestamp as a time, to the microsecond. It returns the zero
-// time if the timestamp is not a number.
-func (m *Message) Time() time.Time {
-	if math.IsNaN(m.Timestamp) || math.Abs(m.Timestamp) > math.MaxInt64/1e6 {
+// time if the timestamp is NaN or out of the range of years that have four
+// digits. A timestamp that is no number on the wire counts as 0.
+func (m *Message) Time() time.Time { return fromSeconds(m.Timestamp) }
+
+// toSeconds returns the time as the wire and the state file have it.
+func toSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
+
+// fromSeconds is the opposite of toSeconds; it returns the zero time for what
+// is none.
+func fromSeconds(s float64) time.Time {
+	const year10000 = 253402300800
+	if !(math.Abs(s) < year10000) { // so written, it is true for NaN too
 		return time.Time{}
 	}
-	return time.UnixMicro(int64(math.Round(m.Timestamp * 1e6)))
+	return time.UnixMicro(int64(math.Round(s * 1e6)))
 }
 
 // ParseMessage reads a frame of the wire. It accepts what the original accepts:
@@ -52,17 +70,21 @@ func ParseMessage(data []byte) (*Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("crosscomm: not a message: %w", err)
 	}
-	return newMessage(f), nil
+	return newMessage(data, f), nil
 }
 
-// newMessage copies what it takes from the frame.
-func newMessage(f frame.Frame) *Message {
+// newMessage makes a Message of a frame that was scanned from data. It copies
+// what it takes: data is shared with others.
+func newMessage(data []byte, f frame.Frame) *Message {
+	received := bytes.Clone(data)
+	end := f.ContentAt + len(f.Content)
 	m := &Message{
 		FromClientID: string(f.From),
 		ToClientID:   string(f.To),
 		MsgType:      MsgType(f.Type),
-		Content:      append(json.RawMessage(nil), f.Content...),
+		Content:      json.RawMessage(received[f.ContentAt:end:end]),
 		MsgID:        lenientString(f.MsgID),
+		received:     received,
 	}
 	if string(f.OSSKey) != "null" {
 		m.OSSKey = lenientString(f.OSSKey)
@@ -81,9 +103,10 @@ func lenientString(raw []byte) string {
 	return string(raw)
 }
 
-// AppendFrame appends the message as a frame of the wire, on one line. It is
-// MarshalJSON for content with NaN or an infinity, which encoding/json takes
-// from nobody.
+// AppendFrame appends the message, made anew of its fields, as a frame of the
+// wire, on one line. It is for content that has NaN or an infinity, which
+// encoding/json takes from nobody. Content that is not JSON is appended as it
+// is, and makes a malformed frame.
 func (m *Message) AppendFrame(dst []byte) []byte {
 	dst = frame.AppendString(append(dst, `{"msg_id":`...), m.MsgID)
 	dst = frame.AppendString(append(dst, `,"from_client_id":`...), m.FromClientID)
@@ -122,7 +145,7 @@ func appendNumber(dst []byte, f float64) []byte {
 
 // MarshalJSON returns the message as a JSON object with the seven keys. It
 // returns an error if Content is not JSON.
-func (m *Message) MarshalJSON() ([]byte, error) {
+func (m Message) MarshalJSON() ([]byte, error) {
 	if len(m.Content) > 0 {
 		if err := frame.Valid(m.Content); err != nil {
 			return nil, fmt.Errorf("crosscomm: message content: %w", err)
@@ -142,10 +165,12 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// ToDict returns the message as a map with the seven keys, the content decoded
-// as by [Message.Decode] into an any, except that its numbers are json.Number,
-// so that nothing is lost, and NaN and the infinities float64. oss_key is nil
-// or a string. Content that is not JSON is an error.
+// ToDict returns the message as a map with the seven keys. The content is
+// decoded as json.Unmarshal decodes into an any, except that numbers are
+// json.Number, so that they keep all their digits, and NaN and the infinities
+// float64. Lone surrogates inside of the content become U+FFFD, unless it is a
+// string. oss_key is nil or a string. It
+// returns an error if Content is not JSON.
 func (m *Message) ToDict() (map[string]any, error) {
 	content, err := decodeExact(m.Content)
 	if err != nil {
@@ -171,9 +196,21 @@ func (m *Message) ToDict() (map[string]any, error) {
 // MsgType, timestamp any number. As in the original every key but oss_key must
 // be there, and no other may be.
 func FromDict(d map[string]any) (*Message, error) {
-	raw, err := marshal(d)
-	if err != nil {
-		return nil, fmt.Errorf("crosscomm: not a message: %w", err)
+	raw := []byte{'{'}
+	for i, key := range slices.Sorted(maps.Keys(d)) {
+		if i > 0 {
+			raw = append(raw, ',')
+		}
+		raw = append(frame.AppendString(raw, key), ':')
+		if s, ok := d[key].(string); ok {
+			raw = frame.AppendString(raw, s)
+			continue
+		}
+		value, err := marshal(d[key])
+		if err != nil {
+			return nil, fmt.Errorf("crosscomm: not a message: %s: %w", key, err)
+		}
+		raw = append(raw, value...)
 	}
-	return ParseMessage(raw)
+	return ParseMessage(append(raw, '}'))
 }

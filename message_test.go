@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"reflect"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/crosscomm/crosscomm-go"
@@ -28,6 +29,9 @@ func parse(t *testing.T, text string) *crosscomm.Message {
 func TestRecordedMessagesRoundTrip(t *testing.T) {
 	for _, r := range recordings(t) {
 		m := parse(t, r.Frame)
+		if string(m.Frame()) != r.Frame {
+			t.Errorf("%s: the frame is %s", r.Name, m.Frame())
+		}
 		d, err := m.ToDict()
 		if err != nil {
 			t.Errorf("%s: ToDict: %v", r.Name, err)
@@ -68,16 +72,16 @@ func TestRecordedMessagesRoundTrip(t *testing.T) {
 			continue
 		}
 		var back crosscomm.Message
-		if err := json.Unmarshal(data, &back); err != nil || !reflect.DeepEqual(compact(&back), compact(m)) {
-			t.Errorf("%s: through JSON: %+v, %v; want %+v", r.Name, back, err, m)
+		if err := json.Unmarshal(data, &back); err != nil || compact(&back) != compact(m) {
+			t.Errorf("%s: through JSON: %s, %v; want %s", r.Name, compact(&back), err, compact(m))
 		}
 	}
 }
 
-func compact(m *crosscomm.Message) crosscomm.Message {
-	c := *m
-	c.Content = json.RawMessage(regexp.MustCompile(`\s|\\u003[ce]|\\u0026|[<>&]|\\u202[89]|[\x{2028}\x{2029}]`).ReplaceAllString(string(m.Content), ""))
-	return c
+// compact is the message without what a way through JSON may change.
+func compact(m *crosscomm.Message) string {
+	content := regexp.MustCompile(`\s|\\u003[ce]|\\u0026|[<>&]|\\u202[89]|[\x{2028}\x{2029}]`).ReplaceAllString(string(m.Content), "")
+	return fmt.Sprintf("%q %q %q %q %v %q %s", m.MsgID, m.FromClientID, m.ToClientID, m.MsgType, m.Timestamp, m.OSSKey, content)
 }
 
 func TestParseMessageErrors(t *testing.T) {
@@ -186,24 +190,38 @@ func TestFromDictContent(t *testing.T) {
 		B []any   `json:"b,omitempty"`
 		C string  `json:"-"`
 		D *plain
+		E float32 `json:"e,omitempty"`
+		F big.Float
 	}
 	type embedding struct {
 		plain
 		X float64
 	}
+	type tagged struct {
+		X float64
+		Y int `json:",string"`
+	}
+	type twice struct {
+		X float64 `json:"Y"`
+		Y float64
+	}
 	nan := math.NaN()
+	ip := netip.MustParseAddr("10.0.0.1")
 	for _, tc := range []struct {
 		content any
 		want    string
 	}{
 		{map[string]any{"b": nan, "a": []float64{math.Inf(1), 1}}, `{"a":[Infinity,1],"b":NaN}`},
-		{[2]float32{float32(math.Inf(-1)), 0.5}, `[-Infinity,0.5]`},
-		{&plain{A: nan, C: "hidden", D: &plain{A: 1, B: []any{nil, true}}}, `{"a":NaN,"D":{"a":1,"b":[null,true],"D":null}}`},
+		{[2]float32{float32(math.Inf(-1)), 0.1}, `[-Infinity,0.1]`},
+		{&plain{A: nan, B: []any{}, C: "hidden", E: 0.1, D: &plain{A: 1, B: []any{nil, true}}}, `{"a":NaN,"D":{"a":1,"b":[null,true],"D":null,"F":"0"},"e":0.1,"F":"0"}`},
 		{map[string]any{"raw": json.RawMessage(`[NaN , 1]`), "bytes": []byte{1}, "nilmap": map[string]any(nil)}, `{"bytes":"AQ==","nilmap":null,"raw":[NaN,1]}`},
+		{map[string]any{"ip": ip, "x": nan, "big": big.NewFloat(1.5), "t": time.Unix(0, 0).UTC()}, `{"big":"1.5","ip":"10.0.0.1","t":"1970-01-01T00:00:00Z","x":NaN}`},
 		{json.RawMessage(`NaN`), `NaN`},
 		{"<&>", `"<&>"`},
 		{nil, "null"},
 		{embedding{X: nan}, ""},
+		{tagged{X: nan}, ""},
+		{twice{X: nan}, ""},
 		{map[int]float64{1: nan}, ""},
 		{json.RawMessage(`{`), ""},
 	} {
@@ -212,6 +230,58 @@ func TestFromDictContent(t *testing.T) {
 		})
 		if (err != nil) != (tc.want == "") || err == nil && string(m.Content) != tc.want {
 			t.Errorf("%v: got %+v, %v; want %s", tc.content, m, err, tc.want)
+		}
+	}
+}
+
+// What NaN becomes where it does not fit, or fits in odd places.
+func TestDecodeNaN(t *testing.T) {
+	type inner struct{ X float64 }
+	var v struct {
+		inner
+		Num json.Number
+		Raw json.RawMessage
+	}
+	if err := parse(t, frameOf("a", "b", "dict", `{"x": NaN, "num": -Infinity, "raw": [NaN, 1, "NaN"]}`)).Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	if !math.IsNaN(v.X) || v.Num != "-Infinity" || string(v.Raw) != `[NaN, 1, "NaN"]` {
+		t.Errorf("got %+v, %s", v, v.Raw)
+	}
+	var n struct{ X int }
+	if err := parse(t, frameOf("a", "b", "dict", `{"x": NaN}`)).Decode(&n); err == nil || !strings.Contains(err.Error(), "number NaN") {
+		t.Errorf("NaN as an int: %v", err)
+	}
+}
+
+func TestJSONOfValues(t *testing.T) {
+	m := parse(t, frameOf("a", "b", "text", `"hi"`))
+	data, err := json.Marshal([]crosscomm.Message{*m})
+	if err != nil || !strings.Contains(string(data), `"from_client_id":"a"`) {
+		t.Errorf("a Message by value: %s, %v", data, err)
+	}
+	list := crosscomm.ClientList{TotalCount: 1, Clients: []crosscomm.ClientInfo{{ClientID: "c", Online: true, LastHeartbeat: time.UnixMicro(1500000), LoginTime: time.UnixMicro(1250000)}}}
+	data, err = json.Marshal(list)
+	if want := `{"clients":[{"client_id":"c","status":"online","last_heartbeat":1.5,"login_time":1.25}],"total_count":1,"only_show_online":false}`; err != nil || string(data) != want {
+		t.Errorf("a list: %s, %v", data, err)
+	}
+	var back crosscomm.ClientList
+	if err := json.Unmarshal(data, &back); err != nil || len(back.Clients) != 1 || back.Clients[0] != list.Clients[0] {
+		t.Errorf("the list came back as %+v, %v", back, err)
+	}
+}
+
+// Content that is not JSON is an application's mistake, and no reason to panic.
+func TestBadContentOfAMessage(t *testing.T) {
+	for _, content := range []string{`"\`, `{`, ``} {
+		m := crosscomm.Message{MsgType: crosscomm.TypeText, Content: json.RawMessage(content)}
+		m.AppendFrame(nil)
+		m.Text()
+		if _, err := json.Marshal(m); (err == nil) != (content == "") {
+			t.Errorf("%q: %v", content, err)
+		}
+		if _, err := m.ToDict(); (err == nil) != (content == "") {
+			t.Errorf("%q: %v", content, err)
 		}
 	}
 }

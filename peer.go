@@ -3,8 +3,6 @@ package crosscomm
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -22,12 +20,15 @@ type peer struct {
 	link   *link.Link
 	log    *slog.Logger
 
-	id string // who has logged in; only the reading goroutine uses it
+	// Who has logged in here, and what the hub knows of it. Only the reading
+	// goroutine uses id; it sets member under the hub's lock.
+	id     string
+	member *member
 }
 
-// closePatience is how long a client that the server disconnects has to take
+// closeTimeout is how long a client that the server disconnects has to take
 // what is queued for it.
-const closePatience = 5 * time.Second
+const closeTimeout = 5 * time.Second
 
 var byteOrderMark = []byte("\ufeff")
 
@@ -91,14 +92,14 @@ func (p *peer) login(f frame.Frame) {
 	id := string(f.From)
 	if err := checkID(id); err != nil {
 		p.refuse(err)
-		p.link.Close(CloseLoginRejected, err.Error(), closePatience)
+		p.link.Close(CloseLoginRejected, err.Error(), closeTimeout)
 		return
 	}
 	p.id = id
-	response := p.server.s.newFrame(ServerID, TypeLoginResponse, id, []byte(`{"status": "success"}`))
+	response := p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`))
 	if old := p.server.hub.login(p, response); old != nil {
 		p.log.Warn("a newer login takes over", "client_id", id)
-		old.link.Close(CloseReplaced, "another client has logged in with this id", closePatience)
+		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
 	}
 }
 
@@ -117,62 +118,22 @@ func (p *peer) gone(err error) {
 
 // route brings a frame of an application to whom it is for.
 func (p *peer) route(f frame.Frame, data []byte) {
-	switch to := string(f.To); to {
+	receivers := 0
+	to := string(f.To)
+	switch to {
 	case ServerID:
-		p.server.s.listeners.dispatch(p.ctx, f, len(data))
+		p.server.s.listeners.dispatch(p.ctx, data, f)
 	case All:
-		p.server.hub.broadcast(p, data)
-		p.server.s.listeners.dispatch(p.ctx, f, len(data))
+		receivers = p.server.hub.broadcast(p, data)
+		p.server.s.listeners.dispatch(p.ctx, data, f)
 	default:
-		if !p.server.hub.send(to, data) {
+		if p.server.hub.send(to, data) {
+			receivers = 1
+		} else {
 			p.server.stats.undelivered.Add(1)
-			p.log.Debug("the receiver is not here", "from", p.id, "to", to)
 		}
 	}
-}
-
-// listClients answers as the original does: the content is a string of JSON.
-func (p *peer) listClients(f frame.Frame) {
-	onlyOnline := wantsOnlyOnline(f.Content)
-	clients := p.server.hub.list(onlyOnline)
-	list := wireClientList{OnlyShowOnline: onlyOnline, TotalCount: len(clients), Clients: make([]wireClient, len(clients))}
-	for i, c := range clients {
-		list.Clients[i] = c.wire()
+	if p.log.Enabled(p.ctx, slog.LevelDebug) {
+		p.log.Debug("routed", "type", string(f.Type), "from", p.id, "to", to, "bytes", len(data), "receivers", receivers)
 	}
-	raw, err := json.Marshal(list)
-	if err != nil {
-		p.log.Error("cannot write the list of clients", "error", err)
-		return
-	}
-	response := p.server.s.newFrame(ServerID, TypeListClientsResponse, p.id, frame.AppendString(nil, string(raw)))
-	p.server.deliver(p, response)
-}
-
-// wantsOnlyOnline reads the content of list_clients: a string of JSON, or an
-// object; what does not parse counts as false.
-func wantsOnlyOnline(content []byte) bool {
-	if s, ok := frame.Unquote(content); ok {
-		content = []byte(s)
-	}
-	var request struct {
-		Only bool `json:"only_show_online"`
-	}
-	return json.Unmarshal(content, &request) == nil && request.Only
-}
-
-// deliver queues a frame for a peer, and closes one that does not keep up: a
-// bound on what is held for it is the only way in which nobody waits for it and
-// no message is left out in silence. It reports whether the frame was queued.
-func (v *server) deliver(p *peer, data []byte) bool {
-	err := p.link.Send(data, nil)
-	switch {
-	case err == nil:
-		v.stats.delivered.Add(1)
-		return true
-	case errors.Is(err, link.ErrFull):
-		v.stats.tooSlow.Add(1)
-		p.log.Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", v.s.cfg.MaxQueuedBytes)
-		p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closePatience)
-	}
-	return false
 }

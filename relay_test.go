@@ -259,7 +259,7 @@ func TestTakeOver(t *testing.T) {
 
 func TestHTTP(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
-	resp, err := http.Get("http://" + server.addr + "/")
+	resp, err := http.Get("http://" + server.addr + "/some/path")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusUpgradeRequired || !strings.Contains(string(body), "crosscomm listen --server "+server.addr) || resp.Header.Get("Upgrade") != "websocket" {
+	if resp.StatusCode != http.StatusUpgradeRequired || !strings.Contains(string(body), "crosscomm listen --server ws://"+server.addr+"/some/path") || resp.Header.Get("Upgrade") != "websocket" {
 		t.Errorf("a plain GET got %s: %s", resp.Status, body)
 	}
 	// Our subprotocol is selected if offered, among others, and nothing is if

@@ -3,23 +3,51 @@ package crosscomm
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
 // send is SendMessage of the client role.
 func (c *client) send(ctx context.Context, content any, t MsgType, to string) error {
-	data, err := c.s.compose(c.s.cfg.ClientID, content, t, to)
+	data, err := c.s.newMessageFrame(content, t, to)
 	if err != nil {
 		return err
 	}
 	if err := c.write(ctx, data); err != nil {
 		return fmt.Errorf("crosscomm: SendMessage: %w", err)
 	}
+	if c.s.log.Enabled(ctx, slog.LevelDebug) {
+		c.s.log.Debug("sent", "type", string(t), "to", to, "bytes", len(data))
+	}
 	return nil
 }
 
-// write writes a frame to the link, waiting for the link if it is down. A frame
-// of which a broken link has not taken the whole is written to the next one:
-// the server cannot have got it.
+// send is SendMessage of the server role.
+func (srv *server) send(content any, t MsgType, to string) error {
+	data, err := srv.s.newMessageFrame(content, t, to)
+	if err != nil {
+		return err
+	}
+	if srv.isStopped() {
+		return fmt.Errorf("crosscomm: SendMessage: %w: the server was stopped", ErrNotConnected)
+	}
+	switch to {
+	case ServerID: // nobody hears himself
+	case All:
+		srv.hub.broadcast(nil, data)
+	default:
+		if !srv.hub.send(to, data) {
+			return fmt.Errorf("crosscomm: SendMessage to %q: %w", to, ErrOffline)
+		}
+	}
+	return nil
+}
+
+// write writes a frame to the link, waiting for the link if it is down. A
+// frame of which a broken link has not taken the whole is written to the next
+// one: the server cannot have got it.
 func (c *client) write(ctx context.Context, data []byte) error {
 	for {
 		current, err := c.session(ctx)
@@ -31,9 +59,10 @@ func (c *client) write(ctx context.Context, data []byte) error {
 			// The link is ending; there is a new session, or none, soon.
 			select {
 			case <-current.done:
+				continue
 			case <-ctx.Done():
+				return downError(ctx)
 			}
-			continue
 		}
 		select {
 		case err := <-result:
@@ -46,38 +75,83 @@ func (c *client) write(ctx context.Context, data []byte) error {
 	}
 }
 
+// downError is for a context that ended while the link was down.
+func downError(ctx context.Context) error {
+	return fmt.Errorf("%w: %w while waiting for the link", ErrNotConnected, context.Cause(ctx))
+}
+
 // session returns the session, waiting for one while the link is down.
 func (c *client) session(ctx context.Context) (*session, error) {
-	run := c.activeRun()
+	run := c.lastRun()
 	if run == nil {
 		return nil, fmt.Errorf("%w: not logged in", ErrNotConnected)
 	}
 	for {
-		current, changed, gaveUp := run.state()
+		state := run.state()
 		switch {
-		case gaveUp != nil:
-			return nil, gaveUp
+		case state.gaveUp != nil:
+			return nil, state.gaveUp
 		case run.ctx.Err() != nil:
-			return nil, fmt.Errorf("%w: logged out", ErrNotConnected)
-		case current != nil && !current.isEnded():
+			return nil, errLoggedOut
+		case state.current != nil && !isClosed(state.current.ended):
 			if err := context.Cause(ctx); err != nil {
 				return nil, err
 			}
-			return current, nil
+			return state.current, nil
 		}
 		select {
-		case <-changed:
+		case <-state.changed:
+		case <-run.ctx.Done():
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w while waiting for the link", ErrNotConnected, context.Cause(ctx))
+			return nil, downError(ctx)
 		}
 	}
 }
 
-func (t *session) isEnded() bool {
-	select {
-	case <-t.ended:
-		return true
-	default:
-		return false
+// newMessageFrame makes the frame of a message that an application sends. Its
+// errors are those of SendMessage that do not depend on the link.
+func (s *Service) newMessageFrame(content any, t MsgType, to string) ([]byte, error) {
+	if to != All && to != ServerID {
+		if err := checkID(to); err != nil {
+			return nil, fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrReceiver, err)
+		}
 	}
+	raw, err := encodeContent(t, content)
+	if err != nil {
+		if !t.file() {
+			err = fmt.Errorf("%w: %w", ErrContent, err)
+		}
+		return nil, fmt.Errorf("crosscomm: SendMessage: %w", err)
+	}
+	data := s.newFrame(t, to, raw)
+	if len(data) > s.cfg.MaxMessageSize {
+		return nil, fmt.Errorf("crosscomm: SendMessage: %w: it has %d bytes on the wire, and receivers take %d", ErrTooLarge, len(data), s.cfg.MaxMessageSize)
+	}
+	if t == TypeDict {
+		// What the application brought as JSON may be nested too deeply.
+		if _, err := frame.Scan(data); err != nil {
+			return nil, fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrContent, err)
+		}
+	}
+	return data, nil
+}
+
+var emptyContent = []byte("{}")
+
+// newFrame makes a frame of our own, content being JSON text.
+func (s *Service) newFrame(t MsgType, to string, content []byte) []byte {
+	now := time.Now()
+	m := Message{
+		// The original's server too makes its message ids of its client id.
+		MsgID:        newMessageID(s.cfg.ClientID, now),
+		FromClientID: s.cfg.ClientID,
+		ToClientID:   to,
+		MsgType:      t,
+		Content:      content,
+		Timestamp:    toSeconds(now),
+	}
+	if s.server != nil {
+		m.FromClientID = ServerID
+	}
+	return m.AppendFrame(nil)
 }

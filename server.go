@@ -21,12 +21,12 @@ import (
 const subprotocol = "crosscomm.v3"
 
 const (
-	// listenersPatience is how long the end of a server waits for listeners
+	// listenersTimeout is how long the end of a server waits for listeners
 	// that are running, whose context has ended.
-	listenersPatience = 5 * time.Second
-	// stopPatience is what a peer has, at the end of a server, to take what is
+	listenersTimeout = 5 * time.Second
+	// stopTimeout is what a peer has, at the end of a server, to take what is
 	// queued for it and to answer the close frame.
-	stopPatience = time.Second
+	stopTimeout = time.Second
 )
 
 // server is the server role of a Service: it accepts connections and has them
@@ -40,17 +40,19 @@ type server struct {
 	mu      sync.Mutex
 	run     *serverRun // nil while not serving
 	stopped bool       // by Stop or the end of Serve; only Serve starts it again
+	listens net.Addr   // of Serve; nil while that does not run
 }
 
 // serverRun is what lasts from the start of a server until its stop.
 type serverRun struct {
 	ctx    context.Context // ends when the server stops
 	cancel context.CancelFunc
-	work   sync.WaitGroup // connections being served, and the keepers below
-	links  map[*link.Link]struct{}
-	keeper sync.WaitGroup // goroutines that outlast the connections
-	keep   context.CancelFunc
-	ended  chan struct{} // closed when nothing is left
+	work   sync.WaitGroup      // connections being served
+	links  map[*link.Link]bool // their links; guarded by server.mu
+	ready  chan struct{}       // closed when the state file has been read
+	ended  chan struct{}       // closed when nothing is left
+	keeper sync.WaitGroup      // goroutines that outlast the connections
+	keep   context.CancelFunc  // ends those
 }
 
 func newServer(s *Service) *server {
@@ -66,58 +68,71 @@ func newServer(s *Service) *server {
 	}
 }
 
-func (v *server) serving() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.run != nil && v.run.ctx.Err() == nil
+func (srv *server) serving() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.run != nil && srv.run.ctx.Err() == nil
 }
 
-func (v *server) isStopped() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.stopped
+func (srv *server) isStopped() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.stopped
+}
+
+func (srv *server) addr() net.Addr {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.listens
 }
 
 // begin starts what a server needs besides its connections, if it is not there
 // yet. It must be called with mu held.
-func (v *server) begin() *serverRun {
-	if v.run != nil {
-		return v.run
+func (srv *server) begin() *serverRun {
+	if srv.run != nil {
+		return srv.run
 	}
-	run := &serverRun{links: map[*link.Link]struct{}{}, ended: make(chan struct{})}
+	run := &serverRun{links: map[*link.Link]bool{}, ready: make(chan struct{}), ended: make(chan struct{})}
 	run.ctx, run.cancel = context.WithCancel(context.Background())
 	var keepCtx context.Context
 	keepCtx, run.keep = context.WithCancel(context.Background())
 
-	if !v.s.cfg.NoStateFile {
-		file := newStateFile(v.s.cfg.StateFile, v.s.log)
-		v.hub.restore(file.load())
-		run.keeper.Go(func() { file.keep(keepCtx, v.hub.changed, v.hub.states) })
+	if srv.s.cfg.NoStateFile {
+		close(run.ready)
+	} else {
+		run.keeper.Go(func() {
+			file := newStateFile(srv.s.cfg.StateFile, srv.s.log)
+			srv.hub.restore(file.load())
+			close(run.ready)
+			file.keep(keepCtx, srv.hub)
+		})
 	}
-	run.keeper.Go(func() { v.hub.watchHeartbeats(keepCtx, v.s.cfg.HeartbeatInterval) })
-	v.run = run
+	run.keeper.Go(func() { srv.hub.watchHeartbeats(keepCtx, srv.s.cfg.HeartbeatInterval) })
+	srv.run = run
 	return run
 }
 
 // serve is Service.Serve.
-func (v *server) serve(ctx context.Context, l net.Listener) error {
-	v.mu.Lock()
-	if v.run != nil {
-		v.mu.Unlock()
+func (srv *server) serve(ctx context.Context, l net.Listener) error {
+	srv.mu.Lock()
+	if srv.run != nil {
+		srv.mu.Unlock()
 		l.Close()
 		return errors.New("crosscomm: the server is already running")
 	}
-	v.stopped = false
-	run := v.begin()
-	v.mu.Unlock()
+	srv.stopped = false
+	srv.listens = l.Addr()
+	run := srv.begin()
+	srv.mu.Unlock()
 
-	log := v.s.log
+	log := srv.s.log
 	hs := &http.Server{
-		Handler:           v.s,
+		Handler:           srv.s,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	<-run.ready
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(l) }()
 	log.Info("listening", "addr", l.Addr().String())
@@ -130,7 +145,7 @@ func (v *server) serve(ctx context.Context, l net.Listener) error {
 		err = fmt.Errorf("crosscomm: serving: %w", err)
 	}
 	hs.Close()
-	_ = v.stop(context.WithoutCancel(ctx))
+	_ = srv.stop(context.WithoutCancel(ctx))
 	if err == nil {
 		<-failed
 		log.Info("stopped", "addr", l.Addr().String())
@@ -139,22 +154,22 @@ func (v *server) serve(ctx context.Context, l net.Listener) error {
 }
 
 // stop ends the run, if there is one, and waits for the end of it or of ctx.
-func (v *server) stop(ctx context.Context) error {
-	v.mu.Lock()
-	run := v.run
+func (srv *server) stop(ctx context.Context) error {
+	srv.mu.Lock()
+	srv.stopped = true
+	run := srv.run
 	if run == nil {
-		v.mu.Unlock()
+		srv.mu.Unlock()
 		return nil
 	}
-	v.stopped = true
 	if run.ctx.Err() == nil {
 		run.cancel()
 		for l := range run.links {
-			l.Close(websocket.CloseGoingAway, "server stopped", stopPatience)
+			l.Close(websocket.CloseGoingAway, "server stopped", stopTimeout)
 		}
-		go v.end(run)
+		go srv.end(run)
 	}
-	v.mu.Unlock()
+	srv.mu.Unlock()
 	select {
 	case <-run.ended:
 		return nil
@@ -165,93 +180,90 @@ func (v *server) stop(ctx context.Context) error {
 
 // end waits for everything that belongs to the run. The keepers go last: the
 // logouts of the connections are to be kept too.
-func (v *server) end(run *serverRun) {
+func (srv *server) end(run *serverRun) {
 	run.work.Wait()
 	run.keep()
 	run.keeper.Wait()
-	patience, cancel := context.WithTimeout(context.Background(), listenersPatience)
+	patience, cancel := context.WithTimeout(context.Background(), listenersTimeout)
 	defer cancel()
-	if !v.s.listeners.idle(patience) || !v.s.events.idle(patience) {
-		v.s.log.Error("a listener still runs although its context has ended; it is left behind")
+	if !srv.s.listeners.idle(patience) || !srv.s.events.idle(patience) {
+		srv.s.log.Error("a listener or a function of the Config still runs, although its context has ended; it is left behind")
 	}
-	v.mu.Lock()
-	v.run = nil
-	v.mu.Unlock()
+	srv.mu.Lock()
+	srv.run, srv.listens = nil, nil
+	srv.mu.Unlock()
 	close(run.ended)
 }
 
 // enter registers a connection about to be served; leave must follow. It fails
 // if the server is stopping.
-func (v *server) enter() (*serverRun, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.stopped {
-		return nil, ErrStopped
+func (srv *server) enter() (*serverRun, error) {
+	srv.mu.Lock()
+	if srv.stopped {
+		srv.mu.Unlock()
+		return nil, errors.New("the server was stopped")
 	}
-	run := v.begin()
+	run := srv.begin()
 	run.work.Add(1)
+	srv.mu.Unlock()
+	<-run.ready
 	return run, nil
 }
 
-func (v *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if !websocket.IsWebSocketUpgrade(r) {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server %s\n", r.Host), http.StatusUpgradeRequired)
+		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server ws://%s%s\n", r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
 		return
 	}
-	run, err := v.enter()
+	run, err := srv.enter()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	defer run.work.Done()
-	conn, err := v.upgrader.Upgrade(w, r, nil) // answers by itself if it fails
+	conn, err := srv.upgrader.Upgrade(w, r, nil) // answers by itself if it fails
 	if err != nil {
-		v.s.log.Info("a WebSocket handshake failed", "remote", r.RemoteAddr, "error", err)
+		srv.s.log.Info("a WebSocket handshake failed", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	v.serveConn(run, conn)
+	srv.serveConn(run, conn)
 }
 
 // serveConn serves a connection until it ends.
-func (v *server) serveConn(run *serverRun, conn *websocket.Conn) {
-	l := link.New(conn, link.Options{MaxMessage: v.s.cfg.MaxMessageSize, MaxQueued: v.s.cfg.MaxQueuedBytes})
-	v.mu.Lock()
+func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
+	l := link.New(conn, link.Options{MaxMessage: srv.s.cfg.MaxMessageSize, MaxQueued: srv.s.cfg.MaxQueuedBytes})
+	srv.mu.Lock()
 	if run.ctx.Err() != nil { // stop has not seen this one
-		l.Close(websocket.CloseGoingAway, "server stopped", stopPatience)
+		l.Close(websocket.CloseGoingAway, "server stopped", stopTimeout)
 	}
-	run.links[l] = struct{}{}
-	v.mu.Unlock()
+	run.links[l] = true
+	srv.mu.Unlock()
 
-	p := &peer{server: v, ctx: run.ctx, link: l, log: v.s.log.With("remote", conn.RemoteAddr().String())}
+	p := &peer{server: srv, ctx: run.ctx, link: l, log: srv.s.log.With("remote", conn.RemoteAddr().String())}
 	p.log.Debug("connected")
 	err := l.Run(p.receive)
 	p.gone(err)
 
-	v.mu.Lock()
+	srv.mu.Lock()
 	delete(run.links, l)
-	v.mu.Unlock()
+	srv.mu.Unlock()
 }
 
-// send is SendMessage of the server role.
-func (v *server) send(content any, t MsgType, to string) error {
-	data, err := v.s.compose(ServerID, content, t, to)
-	if err != nil {
-		return err
+// deliver queues a frame for a peer, and closes one that does not keep up: a
+// bound on what is held for it is the only way in which nobody waits for it
+// and no message is left out in silence. It reports whether the frame was
+// queued.
+func (srv *server) deliver(p *peer, data []byte) bool {
+	err := p.link.Send(data, nil)
+	if err == nil {
+		srv.stats.delivered.Add(1)
+		return true
 	}
-	if v.isStopped() {
-		return fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrNotConnected, ErrStopped)
+	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
+		srv.stats.tooSlow.Add(1)
+		p.log.Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.MaxQueuedBytes)
 	}
-	switch to {
-	case ServerID:
-		return nil // nobody hears himself
-	case All:
-		v.hub.broadcast(nil, data)
-		return nil
-	}
-	if !v.hub.send(to, data) {
-		return fmt.Errorf("crosscomm: SendMessage to %q: %w", to, ErrOffline)
-	}
-	return nil
+	return false
 }

@@ -2,11 +2,12 @@ package crosscomm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -34,12 +35,13 @@ type session struct {
 	loggedIn chan struct{} // closed when the server has accepted the login
 	ended    chan struct{} // closed when the link has ended
 	done     chan struct{} // closed after that, when no goroutine is left
+	listing  chan struct{} // has a token while a ListClients call is under way
 
 	mu       sync.Mutex
-	rejected error // why the server refused the login
-	err      error // why the link ended, once done is closed
-	accepted bool
-	lists    []*listCall // ListClients calls without an answer yet, in their order
+	accepted bool      // whether loggedIn is closed
+	rejected error     // why the server refused the login
+	err      error     // why the link ended, once ended is closed
+	listCall *listCall // which waits for an answer, or nil
 }
 
 // connect opens a connection and logs in.
@@ -50,27 +52,28 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := r.client.s.cfg
-	t := &session{
+	s := r.client.s
+	sess := &session{
 		client:   r.client,
 		ctx:      r.ctx,
 		loggedIn: make(chan struct{}),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
-		// What senders wait for is bounded by the senders: each waits for its
-		// own message.
-		link: link.New(conn, link.Options{MaxMessage: cfg.MaxMessageSize, MaxQueued: math.MaxInt, PingEvery: pingEvery}),
+		listing:  make(chan struct{}, 1),
+		// What waits to be written is bounded by those who send: each waits for
+		// its own message.
+		link: link.New(conn, link.Options{MaxMessage: s.cfg.MaxMessageSize, MaxQueued: math.MaxInt, PingEvery: pingEvery}),
 	}
-	go t.run()
-	_ = t.link.Send(r.client.s.newFrame(cfg.ClientID, TypeLogin, ServerID, emptyContent), nil)
+	go sess.serve()
+	_ = sess.link.Send(s.newFrame(TypeLogin, ServerID, emptyContent), nil) // if it fails, done tells
 	select {
-	case <-t.loggedIn:
-		return t, nil
-	case <-t.done:
-		return nil, t.reason()
+	case <-sess.loggedIn:
+		return sess, nil
+	case <-sess.done:
+		return nil, sess.reason()
 	case <-ctx.Done():
-		t.link.Close(websocket.CloseNormalClosure, "no answer to the login", 0)
-		<-t.done
+		sess.link.Close(websocket.CloseNormalClosure, "no answer to the login", 0)
+		<-sess.done
 		return nil, context.Cause(ctx)
 	}
 }
@@ -79,13 +82,9 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	dialer := websocket.Dialer{
 		NetDialContext:    c.s.cfg.DialContext,
-		HandshakeTimeout:  loginTimeout,
 		Subprotocols:      []string{subprotocol},
 		EnableCompression: c.s.cfg.Compression,
 		WriteBufferSize:   16 << 10,
-	}
-	if dialer.NetDialContext == nil {
-		dialer.NetDialContext = new(net.Dialer).DialContext
 	}
 	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, nil)
 	if err == nil {
@@ -99,43 +98,43 @@ func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
 	err = fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body)))
-	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		err = fmt.Errorf("%w: %w", ErrLoginRejected, err)
 	}
 	return nil, err
 }
 
-// run reads the link until it ends.
-func (t *session) run() {
-	defer close(t.done)
+// serve runs the link and the heartbeats until the link ends.
+func (sess *session) serve() {
+	defer close(sess.done)
 	var beats sync.WaitGroup
 	defer beats.Wait()
 	beats.Go(func() {
 		select {
-		case <-t.loggedIn:
-			t.beat(t.client.s.cfg.HeartbeatInterval)
-		case <-t.ended:
+		case <-sess.loggedIn:
+			sess.beat(sess.client.s.cfg.HeartbeatInterval)
+		case <-sess.ended:
 		}
 	})
-	err := t.link.Run(t.receive)
-	t.mu.Lock()
-	t.err = t.explain(err)
-	t.mu.Unlock()
-	close(t.ended)
+	err := sess.link.Run(sess.receive)
+	sess.mu.Lock()
+	sess.err = sess.explain(err)
+	sess.mu.Unlock()
+	close(sess.ended)
 }
 
 // explain gives a close by the server the kind of error that it stands for.
-func (t *session) explain(err error) error {
-	if t.rejected != nil {
-		return t.rejected
+// Call it with mu held.
+func (sess *session) explain(err error) error {
+	if sess.rejected != nil {
+		return sess.rejected
 	}
 	var ce *CloseError
 	if errors.As(err, &ce) && ce.ByPeer {
 		switch {
 		case ce.Code == CloseReplaced:
 			return fmt.Errorf("%w (%w)", ErrReplaced, err)
-		case ce.Code == CloseLoginRejected, ce.Code == websocket.ClosePolicyViolation && !t.accepted:
+		case ce.Code == CloseLoginRejected, ce.Code == websocket.ClosePolicyViolation && !sess.accepted:
 			return fmt.Errorf("%w: %w", ErrLoginRejected, err)
 		}
 	}
@@ -143,22 +142,21 @@ func (t *session) explain(err error) error {
 }
 
 // reason returns why the link has ended.
-func (t *session) reason() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.err
+func (sess *session) reason() error {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.err
 }
 
 // logout says goodbye. What was queued before goes out before.
-func (t *session) logout() {
-	s := t.client.s
-	_ = t.link.Send(s.newFrame(s.cfg.ClientID, TypeLogout, ServerID, emptyContent), nil)
-	t.link.Close(websocket.CloseNormalClosure, "logout", logoutPatience)
+func (sess *session) logout() {
+	_ = sess.link.Send(sess.client.s.newFrame(TypeLogout, ServerID, emptyContent), nil)
+	sess.link.Close(websocket.CloseNormalClosure, "logout", logoutTimeout)
 }
 
 // receive handles one message from the server.
-func (t *session) receive(data []byte, _ bool) {
-	s := t.client.s
+func (sess *session) receive(data []byte, _ bool) {
+	s := sess.client.s
 	f, err := frame.Scan(data)
 	if err == nil && !MsgType(f.Type).Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
@@ -167,35 +165,38 @@ func (t *session) receive(data []byte, _ bool) {
 		s.log.Warn("the server sent a malformed frame; it is ignored", "reason", err)
 		return
 	}
+	if s.log.Enabled(sess.ctx, slog.LevelDebug) {
+		s.log.Debug("received", "type", string(f.Type), "from", string(f.From), "bytes", len(data))
+	}
 	// Whatever another client sends, it cannot speak for the server: the
 	// original's server relays these types too.
 	if string(f.From) == ServerID {
 		switch MsgType(f.Type) {
 		case TypeLoginResponse:
-			t.loginAnswered(newMessage(f))
+			sess.loginAnswered(newMessage(data, f))
 		case TypeListClientsResponse:
-			t.listAnswered(newMessage(f))
+			sess.listAnswered(newMessage(data, f))
 		}
 	}
 	if string(f.From) != s.cfg.ClientID {
-		s.listeners.dispatch(t.ctx, f, len(data))
+		s.listeners.dispatch(sess.ctx, data, f)
 	}
 }
 
-// loginAnswered is called for each login_response. The original's only answer is
-// a success; anything else is a server of another kind that says no.
-func (t *session) loginAnswered(m *Message) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.accepted {
+// loginAnswered is called for each login_response. The original's only answer
+// is a success; a server that answers with another status says no.
+func (sess *session) loginAnswered(m *Message) {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.accepted {
 		return
 	}
 	var answer struct{ Status string }
-	if err := m.Decode(&answer); err == nil && answer.Status != "success" {
-		t.rejected = fmt.Errorf("%w: the server answered %.200q", ErrLoginRejected, m.Text())
-		t.link.Close(websocket.CloseNormalClosure, "", logoutPatience)
+	if err := json.Unmarshal([]byte(m.Text()), &answer); err != nil || answer.Status != "success" {
+		sess.rejected = fmt.Errorf("%w: the server answered %.200q", ErrLoginRejected, m.Text())
+		sess.link.Close(websocket.CloseNormalClosure, "", logoutTimeout)
 		return
 	}
-	t.accepted = true
-	close(t.loggedIn)
+	sess.accepted = true
+	close(sess.loggedIn)
 }

@@ -1,14 +1,16 @@
 package crosscomm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -19,9 +21,10 @@ import (
 // stateInterval is the shortest time between two writes of the state file.
 const stateInterval = time.Second
 
-// lockPatience is how long a write of the state file waits for another process
-// that has it locked; after that it is tried again later.
-const lockPatience = 5 * time.Second
+// lockTimeout is how long a write of the state file waits for another process
+// that has it locked; after that it is tried again, or, when the server stops,
+// given up.
+const lockTimeout = time.Second
 
 const (
 	statusOnline  = "online"
@@ -40,13 +43,16 @@ type clientState struct {
 type stateFile struct {
 	path string
 	log  *slog.Logger
-	// unsafe tells that what lies at path could neither be read nor set aside, so
+	// readOnly tells that what lies at path could neither be read nor set aside, so
 	// that it must not be overwritten.
-	unsafe  bool
-	written fs.FileInfo // of the file as we last wrote or read it
+	readOnly bool
+	written  fs.FileInfo // of the file as we last wrote or read it
 }
 
 func newStateFile(path string, log *slog.Logger) *stateFile {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a rename would replace the link
+	}
 	return &stateFile{path: path, log: log.With("state_file", path)}
 }
 
@@ -54,12 +60,12 @@ func newStateFile(path string, log *slog.Logger) *stateFile {
 // nothing is lost: a damaged file is renamed, one that cannot be read is left
 // alone.
 func (f *stateFile) load() map[string]clientState {
-	f.unsafe = false
+	f.readOnly = false
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		f.log.Error("cannot make the directory of the state file; the clients' states will not be kept", "error", err)
 		return nil
 	}
-	unlock, err := filelock.Lock(context.Background(), f.lockPath(), lockPatience)
+	unlock, err := filelock.Lock(f.lockPath(), lockTimeout)
 	if err != nil {
 		f.log.Warn("reading the state file without its lock", "error", err)
 	} else {
@@ -78,14 +84,21 @@ func (f *stateFile) lockPath() string { return f.path + ".lock" }
 var errDamaged = errors.New("damaged")
 
 func (f *stateFile) read() (map[string]clientState, error) {
-	data, err := os.ReadFile(f.path)
+	info, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", f.path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	f.written, _ = os.Stat(f.path)
+	data, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	f.written = info
 	var states map[string]clientState
 	if err := yaml.Unmarshal(data, &states); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDamaged, err)
@@ -96,13 +109,13 @@ func (f *stateFile) read() (map[string]clientState, error) {
 // setAside renames a damaged file, so that a person can look at it.
 func (f *stateFile) setAside(reason error) {
 	if !errors.Is(reason, errDamaged) {
-		f.unsafe = true
+		f.readOnly = true
 		f.log.Error("the state file cannot be read; it is left as it is, and the clients' states will not be kept", "error", reason)
 		return
 	}
 	aside := f.path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000")
 	if err := os.Rename(f.path, aside); err != nil {
-		f.unsafe = true
+		f.readOnly = true
 		f.log.Error("the state file is damaged and cannot be renamed; it is left as it is, and the clients' states will not be kept", "error", reason, "rename_error", err)
 		return
 	}
@@ -110,64 +123,95 @@ func (f *stateFile) setAside(reason error) {
 	f.log.Error("the state file is damaged; it was renamed, and a new one is begun", "error", reason, "renamed_to", aside)
 }
 
-// keep writes the states each time that there is a token in changed, but at
-// most about once a second, and less often if writing is slow. When ctx ends it
-// writes them a last time.
-func (f *stateFile) keep(ctx context.Context, changed <-chan struct{}, states func() map[string]clientState) {
-	var last map[string]clientState // what a write that failed should have written
+// keep writes the states of the hub each time that they have changed, but at
+// most about once a second, and less often if writing is slow. A write that
+// fails is tried again. When ctx ends it writes a last time.
+func (f *stateFile) keep(ctx context.Context, h *hub) {
+	unsaved := false
+	var pause <-chan time.Time // not nil after a write, until the next may begin
 	for {
+		changed := h.changed
+		if pause != nil {
+			changed = nil
+		}
 		select {
 		case <-ctx.Done():
 			select {
-			case <-changed:
-				last = states()
+			case <-h.changed:
+				unsaved = true
 			default:
 			}
-			if last != nil {
-				f.trySave(last)
+			if unsaved {
+				f.save(h)
 			}
 			return
 		case <-changed:
+			unsaved = true
+		case <-pause:
+			pause = nil
 		}
-		start := time.Now()
-		last = states()
-		if f.trySave(last) {
-			last = nil
-		}
-		pause := max(stateInterval, 10*time.Since(start))
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
+		if unsaved && pause == nil {
+			start := time.Now()
+			unsaved = !f.save(h)
+			wait := stateInterval
+			if !unsaved {
+				wait = max(wait, 10*time.Since(start))
+			}
+			pause = time.After(wait)
 		}
 	}
 }
 
-func (f *stateFile) trySave(states map[string]clientState) bool {
-	if f.unsafe {
-		return false
+// save writes the states of the hub, and tells the hub of clients that another
+// process has added to the file meanwhile. It reports whether that went well.
+func (f *stateFile) save(h *hub) bool {
+	if f.readOnly {
+		return true // there is nothing to try again
 	}
-	if err := f.save(states); err != nil {
-		f.log.Error("cannot write the state file", "error", err)
-		return false
+	err := f.update(h)
+	if err != nil {
+		f.log.Error("cannot write the state file; trying again", "error", err)
 	}
-	return true
+	return err == nil
 }
 
-// save writes the file, so that after a crash there is either the old one or
-// the new one. Clients that another server has added to it meanwhile stay.
-func (f *stateFile) save(states map[string]clientState) (err error) {
-	unlock, err := filelock.Lock(context.Background(), f.lockPath(), lockPatience)
+func (f *stateFile) update(h *hub) (err error) {
+	unlock, err := filelock.Lock(f.lockPath(), lockTimeout)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := f.merge(states); err != nil {
-		return err
-	}
-	data, err := yaml.Marshal(states)
+	others, err := f.readOthers()
 	if err != nil {
 		return err
 	}
+	h.restore(others)
+	data, err := marshalStates(h.states())
+	if err != nil {
+		return err
+	}
+	return f.replace(data)
+}
+
+// readOthers reads the file if anybody else wrote it since we last did.
+func (f *stateFile) readOthers() (map[string]clientState, error) {
+	info, err := os.Stat(f.path)
+	if err != nil || f.written != nil && os.SameFile(info, f.written) && info.ModTime().Equal(f.written.ModTime()) {
+		return nil, nil // not there, or ours
+	}
+	states, err := f.read()
+	if err != nil {
+		f.setAside(err)
+		if f.readOnly {
+			return nil, err
+		}
+	}
+	return states, nil
+}
+
+// replace writes the file, so that after a crash there is either the old one
+// or the new one.
+func (f *stateFile) replace(data []byte) (err error) {
 	// The lock is held, so there is one temporary file at most, and a crash
 	// leaves no more than that.
 	temp := f.path + ".tmp"
@@ -176,39 +220,44 @@ func (f *stateFile) save(states map[string]clientState) (err error) {
 			_ = os.Remove(temp)
 		}
 	}()
-	if err := writeSynced(temp, data); err != nil {
+	mode := fs.FileMode(0o644)
+	if f.written != nil {
+		mode = f.written.Mode().Perm()
+	}
+	if err := writeSynced(temp, data, mode); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, f.path); err != nil {
 		return err
 	}
 	f.written, _ = os.Stat(f.path)
-	return syncDir(filepath.Dir(f.path))
-}
-
-// merge adds to states what the file has beyond them, if anybody else wrote it.
-func (f *stateFile) merge(states map[string]clientState) error {
-	info, err := os.Stat(f.path)
-	if err != nil || f.written != nil && os.SameFile(info, f.written) && info.ModTime().Equal(f.written.ModTime()) {
-		return nil // not there, or ours
-	}
-	others, err := f.read()
-	if err != nil {
-		f.setAside(err)
-		if f.unsafe {
-			return err
-		}
-	}
-	for id, state := range others {
-		if _, ok := states[id]; !ok {
-			states[id] = state
-		}
-	}
+	syncDir(filepath.Dir(f.path))
 	return nil
 }
 
-func writeSynced(path string, data []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+// marshalStates writes the mapping in the order of the ids, indented as Python
+// does it.
+func marshalStates(states map[string]clientState) ([]byte, error) {
+	root := yaml.Node{Kind: yaml.MappingNode}
+	for _, id := range slices.Sorted(maps.Keys(states)) {
+		var key, value yaml.Node
+		if err := errors.Join(key.Encode(id), value.Encode(states[id])); err != nil {
+			return nil, err
+		}
+		if id == "<<" { // which the package would not quote, and read back as something else
+			key.Tag, key.Style = "!!str", yaml.SingleQuotedStyle
+		}
+		root.Content = append(root.Content, &key, &value)
+	}
+	var buf bytes.Buffer
+	enc := yaml.NewEncoder(&buf)
+	enc.SetIndent(2)
+	err := errors.Join(enc.Encode(&root), enc.Close())
+	return buf.Bytes(), err
+}
+
+func writeSynced(path string, data []byte, mode fs.FileMode) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
@@ -218,21 +267,11 @@ func writeSynced(path string, data []byte) error {
 
 // syncDir makes a rename durable. Not every file system can; the file is then
 // written all the same.
-func syncDir(path string) error {
+func syncDir(path string) {
 	dir, err := os.Open(path)
 	if err != nil {
-		return nil
+		return
 	}
 	defer dir.Close()
 	_ = dir.Sync()
-	return nil
-}
-
-func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
-
-func fromSeconds(s float64) time.Time {
-	if math.IsNaN(s) || math.Abs(s) > math.MaxInt64/1e9 {
-		return time.Unix(0, 0)
-	}
-	return time.UnixMicro(int64(s * 1e6))
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go"
@@ -141,21 +142,100 @@ func TestEmptyStateFile(t *testing.T) {
 	}
 }
 
-// What another process adds to the file stays in it.
+// What another process adds to the file stays in it, over several writes, and is
+// known.
 func TestStateFileIsMerged(t *testing.T) {
 	dir := t.TempDir()
 	server := startServer(t, crosscomm.Config{DataDir: dir})
 	login(t, server.addr, "ours")
 	eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
-	unlock, err := filelock.Lock(t.Context(), stateFile(dir)+".lock", patience)
+	unlock, err := filelock.Lock(stateFile(dir)+".lock", patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeState(t, dir, "theirs:\n  status: online\n  last_seen: 1\n")
 	unlock()
+	for _, id := range []string{"second", "third"} {
+		login(t, server.addr, id)
+		eventually(t, "it is written", func() bool { return strings.Contains(readState(t, dir), id) })
+	}
+	if !slices.Contains(ids(server.Clients()), "theirs") {
+		t.Errorf("known: %v", ids(server.Clients()))
+	}
 	server.stop()
-	if text := readState(t, dir); !strings.Contains(text, "ours:") || !strings.Contains(text, "theirs:") {
-		t.Errorf("the file says\n%s", text)
+	for _, id := range []string{"ours", "theirs", "second", "third"} {
+		if text := readState(t, dir); !strings.Contains(text, id+":") {
+			t.Errorf("%s is not in the file:\n%s", id, text)
+		}
+	}
+}
+
+// A write that failed is tried again, although nothing has changed since.
+func TestStateIsWrittenAfterAFailure(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		network := newPipes()
+		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir})
+		rawOn(t, network, "first").Close()
+		<-time.After(2 * time.Second)
+		unlock, err := filelock.Lock(stateFile(dir)+".lock", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rawOn(t, network, "second").Close()
+		<-time.After(time.Minute)
+		if strings.Contains(readState(t, dir), "second") {
+			t.Error("it was written although the lock is held")
+		}
+		unlock()
+		<-time.After(3 * time.Second)
+		if !strings.Contains(readState(t, dir), "second") {
+			t.Error("it was not tried again")
+		}
+		stop()
+	})
+}
+
+// Ids that mean something in YAML come back as they were.
+func TestOddIDsInStateFile(t *testing.T) {
+	dir := t.TempDir()
+	odd := []string{"<<", "=", "~", "null", "yes", "0x10", "1e3", "- a", "a: b", "# c", "'", `"`, `\`, "&a", "*a", "!t", "%d", "@", "`", "{", "[", "|", ">", "?", " padded ", "2001-01-01", "数", "😀", strings.Repeat("x", 256)}
+	server := startServer(t, crosscomm.Config{DataDir: dir})
+	for _, id := range odd {
+		login(t, server.addr, id)
+	}
+	server.stop()
+	logs := new(logBuffer)
+	server = startServer(t, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
+	eventually(t, "it is ready", server.IsConnected)
+	login(t, server.addr, "last")
+	if got := ids(server.Clients()); len(got) != len(odd)+1 {
+		t.Errorf("read %q\n%s", got, logs)
+	}
+}
+
+// A state file that is a link stays one, and keeps its permissions.
+func TestStateFileIsALink(t *testing.T) {
+	dir := t.TempDir()
+	target := filepath.Join(dir, "target.yaml")
+	if err := os.WriteFile(target, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, stateFile(dir)); err != nil {
+		t.Fatal(err)
+	}
+	server := startServer(t, crosscomm.Config{DataDir: dir})
+	login(t, server.addr, "a")
+	server.stop()
+	info, err := os.Stat(target)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the target is %v, %v", info.Mode(), err)
+	}
+	if info, err := os.Lstat(stateFile(dir)); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is %v, %v", info.Mode(), err)
+	}
+	if !strings.Contains(readState(t, dir), "a:") {
+		t.Error("it was not written")
 	}
 }
 
@@ -176,7 +256,7 @@ func TestStateFileLockIsHeld(t *testing.T) {
 	server := startServer(t, crosscomm.Config{DataDir: dir})
 	login(t, server.addr, "first")
 	eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
-	unlock, err := filelock.Lock(t.Context(), stateFile(dir)+".lock", patience)
+	unlock, err := filelock.Lock(stateFile(dir)+".lock", patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	Received    uint64 // frames that came in, of every kind
 	Delivered   uint64 // frames queued for a client
-	Undelivered uint64 // frames for one client that was not there, or too slow
+	Undelivered uint64 // frames of a client for one that was not there, or too slow
 	Refused     uint64 // frames that were malformed, or not the sender's to send
 	TooSlow     uint64 // clients disconnected because they did not keep up
 }

@@ -511,11 +511,11 @@ func TestLockIsShared(t *testing.T) {
 	p := startPython(t)
 	path := filepath.Join(t.TempDir(), "x.lock")
 	p.call("lock", map[string]any{"path": path})
-	if _, err := filelock.Lock(t.Context(), path, 50*time.Millisecond); !errors.Is(err, filelock.ErrHeld) {
+	if _, err := filelock.Lock(path, 50*time.Millisecond); !errors.Is(err, filelock.ErrHeld) {
 		t.Errorf("while Python holds it: %v", err)
 	}
 	p.call("unlock", nil)
-	unlock, err := filelock.Lock(t.Context(), path, patience)
+	unlock, err := filelock.Lock(path, patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ package interop
 
 import (
 	"bufio"
-	"context"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
@@ -47,7 +46,7 @@ var python = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := filelock.Lock(context.Background(), filepath.Join(dir, "lock"), 10*time.Minute)
+	unlock, err := filelock.Lock(filepath.Join(dir, "lock"), 10*time.Minute)
 	if err != nil {
 		return "", err
 	}

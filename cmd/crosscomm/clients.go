@@ -17,7 +17,7 @@ type clientsCommand struct {
 
 // Help is shown by kong.
 func (clientsCommand) Help() string {
-	return `The list has this command itself, which logs in to ask.
+	return `The list includes this command itself: it logs in to ask.
 
 Example:
   crosscomm clients --server 192.168.1.10:9898 --all

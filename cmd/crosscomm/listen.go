@@ -99,6 +99,9 @@ func (c listenCommand) Run(ctx context.Context, con console) error {
 	}, crosscomm.ListenerOptions{Type: crosscomm.MsgType(c.Type), From: c.From})
 
 	if err := svc.Login(ctx); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil // Ctrl-C is the way to end it, also before the server was there
+		}
 		return err
 	}
 	defer logout(svc)

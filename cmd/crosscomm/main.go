@@ -22,7 +22,7 @@ const (
 	exitUsage = 2
 )
 
-// program is the command line, by which kong fills it.
+// program is the command line; kong fills it.
 type program struct {
 	Server  serverCommand  `cmd:"" help:"Run a server."`
 	Listen  listenCommand  `cmd:"" help:"Print the messages that arrive."`
@@ -38,7 +38,7 @@ type console struct {
 	stdout, stderr io.Writer
 }
 
-// usageError is a command line that cannot be meant so.
+// usageError reports a command line that makes no sense.
 type usageError struct{ reason string }
 
 func (e usageError) Error() string { return e.reason }
@@ -88,10 +88,10 @@ func run(ctx context.Context, args []string, con console) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &parse), errors.As(err, &usage):
-		fmt.Fprintf(con.stderr, "crosscomm: %v; see crosscomm --help\n", err)
+		fmt.Fprintf(con.stderr, "crosscomm: %s; see crosscomm --help\n", printable(err.Error()))
 		return exitUsage
 	}
-	fmt.Fprintln(con.stderr, withName(err))
+	fmt.Fprintln(con.stderr, printable(withName(err)))
 	return exitFail
 }
 

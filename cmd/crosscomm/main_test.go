@@ -274,7 +274,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--port", []string{"server", "--port", "many"}},
 		{"--port is 70000", []string{"server", "--port", "70000"}},
 		{"--log-level", []string{"server", "--log-level", "loud"}},
-		{"no duration", []string{"server", "--heartbeat-timeout", "soon"}},
+		{"not a duration", []string{"server", "--heartbeat-timeout", "soon"}},
 		{"--type", []string{"listen", "--type", "audio"}},
 		{"--count is -1", []string{"listen", "--count=-1"}},
 		{"nothing to send", []string{"send"}},

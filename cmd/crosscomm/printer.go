@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
 // printer prints whole lines; it may be used concurrently.
@@ -33,12 +34,33 @@ func (p *printer) event(name string, pairs ...string) {
 	p.line("%s}", b.String())
 }
 
-// message prints the event of a message: its seven keys as they came.
+// message prints the event of a message: its seven keys, with the values as
+// they came.
 func (p *printer) message(m *crosscomm.Message) {
-	frame := m.AppendFrame([]byte(`{"event": "message", `))
-	// The frame begins with a brace, which the event has already.
-	const begin = len(`{"event": "message", `)
-	p.line("%s%s", frame[:begin], frame[begin+1:])
+	f, err := frame.Scan(m.Frame())
+	if err != nil {
+		panic(err) // a Message given to a listener has a frame
+	}
+	line := []byte(`{"event": "message"`)
+	for _, pair := range []struct {
+		key   string
+		value []byte
+	}{
+		{"msg_id", f.MsgID},
+		{"from_client_id", []byte(quote(m.FromClientID))},
+		{"to_client_id", []byte(quote(m.ToClientID))},
+		{"msg_type", []byte(quote(string(m.MsgType)))},
+		{"content", f.Content},
+		{"timestamp", f.Timestamp},
+		{"oss_key", f.OSSKey},
+	} {
+		if pair.value == nil { // Swift leaves out an oss_key that is null
+			pair.value = []byte("null")
+		}
+		line = fmt.Appendf(line, `, "%s": `, pair.key)
+		line = frame.AppendCompact(line, pair.value)
+	}
+	p.line("%s}", line)
 }
 
 func quote(s string) string {

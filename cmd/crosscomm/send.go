@@ -69,11 +69,8 @@ func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, content [
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.Timeout))
 	defer cancel()
 	var value any = content
-	if t := crosscomm.MsgType(c.Type); t == crosscomm.TypeDict {
+	if crosscomm.MsgType(c.Type) == crosscomm.TypeDict {
 		value = json.RawMessage(content)
-		if len(content) == 0 {
-			value = json.RawMessage(" ") // an empty RawMessage would be null
-		}
 	}
 	return svc.SendMessage(ctx, value, crosscomm.MsgType(c.Type), c.To)
 }

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go"
@@ -57,7 +59,11 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.IP, strconv.Itoa(c.Port)))
 	if err != nil {
-		return fmt.Errorf("cannot listen: %w (choose another address with --ip, another port with --port, or 0 for a free one)", err)
+		hint := ""
+		if errors.Is(err, syscall.EADDRINUSE) {
+			hint = " (choose another port with --port; 0 takes a free one)"
+		}
+		return fmt.Errorf("cannot listen: %w%s", err, hint)
 	}
 	if c.JSON {
 		out.event("listening", "addr", l.Addr().String())
@@ -94,7 +100,7 @@ func (s *seconds) UnmarshalText(text []byte) error {
 	}
 	d, err := time.ParseDuration(string(text))
 	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is no duration, such as 30, 1.5s or 2m", text)
+		return fmt.Errorf("%q is not a duration such as 30, 1.5s or 2m", text)
 	}
 	*s = seconds(d)
 	return nil

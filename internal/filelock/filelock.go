@@ -5,7 +5,6 @@
 package filelock
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,14 +18,14 @@ const retryEvery = 20 * time.Millisecond
 
 // Lock locks the file, which it makes if it is missing, and returns what
 // unlocks it again. If the file is locked it is tried again for as long as
-// patience, or until ctx ends. The file stays, as Python leaves it too: to
+// timeout; the error is ErrHeld then. The file stays, as Python leaves it too: to
 // delete it could part those who hold it from those who come.
-func Lock(ctx context.Context, path string, patience time.Duration) (unlock func(), err error) {
+func Lock(path string, timeout time.Duration) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for {
 		if err = tryLock(file); err == nil {
 			// Closing gives up the lock.
@@ -36,11 +35,6 @@ func Lock(ctx context.Context, path string, patience time.Duration) (unlock func
 			file.Close()
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		select {
-		case <-time.After(retryEvery):
-		case <-ctx.Done():
-			file.Close()
-			return nil, context.Cause(ctx)
-		}
+		<-time.After(retryEvery)
 	}
 }

@@ -6,8 +6,9 @@
 // the whole text in one pass and returns where the values lie.
 //
 // What counts as valid is what Python's json.loads accepts, since the original
-// server is written on it: JSON (RFC 8259) plus NaN, Infinity and -Infinity,
-// numbers of any size and lone surrogates in strings. Of duplicate keys the
+// server is written on it: JSON (RFC 8259) plus NaN, Infinity and -Infinity and
+// lone surrogates in strings. Numbers may be of any size, although Python since
+// 3.11 refuses integers of more than 4,300 digits. Of duplicate keys the
 // last one wins, and a key may be written with escapes, as in any full JSON
 // parser.
 //
@@ -28,6 +29,7 @@ type Frame struct {
 	From, To, Type []byte
 	MsgID          []byte // JSON text
 	Content        []byte // JSON text
+	ContentAt      int    // where Content begins in the scanned bytes
 	Timestamp      []byte // JSON text
 	OSSKey         []byte // JSON text; nil if the key is missing
 }
@@ -103,7 +105,7 @@ func Scan(data []byte) (Frame, error) {
 		case keyType:
 			typ = val
 		case keyContent:
-			f.Content = val
+			f.Content, f.ContentAt = val, s.pos-len(val)
 		case keyTimestamp:
 			f.Timestamp = val
 		case keyOSSKey:

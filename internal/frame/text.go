@@ -128,9 +128,10 @@ func AppendCompact(dst, raw []byte) []byte {
 		switch c := raw[i]; {
 		case c == '\\':
 			// Only strings have one; the byte after it cannot end the string.
-			dst = append(dst, c, raw[i+1])
-			i++
-			continue
+			dst = append(dst, c)
+			if i++; i == len(raw) {
+				return dst
+			}
 		case c == '"':
 			inString = !inString
 		case !inString && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):

@@ -56,7 +56,7 @@ func (e *CloseError) Error() string {
 	if e.Reason == "" {
 		return fmt.Sprintf("%s with code %d", who, e.Code)
 	}
-	return fmt.Sprintf("%s with code %d: %s", who, e.Code, e.Reason)
+	return fmt.Sprintf("%s with code %d: %q", who, e.Code, e.Reason)
 }
 
 // Options are a link's limits.
@@ -76,12 +76,12 @@ type Link struct {
 	written chan struct{} // closed when the writing goroutine has ended
 	read    chan struct{} // closed when reading has ended
 
-	mu      sync.Mutex
-	queue   []item
-	bytes   int // of the queue and of the message being written
-	closing bool
-	end     error // why, once closing; the first reason stays
-	killer  *time.Timer
+	mu         sync.Mutex
+	queue      []item
+	bytes      int // of the queue and of the message being written
+	closing    bool
+	end        error // why, once closing; the first reason stays
+	forceClose *time.Timer
 }
 
 type item struct {
@@ -124,14 +124,17 @@ func (l *Link) Send(data []byte, done func(error)) error {
 // is queued is still written, then a close frame with code and reason, and the
 // socket is closed when the peer has answered or after a short while. After
 // patience it is closed however far this has come. Incoming messages are
-// dropped from now on. Of a later Close only the patience counts.
-func (l *Link) Close(code int, reason string, patience time.Duration) {
+// dropped from now on. It reports whether it began the closing; if the link
+// was closing already, only the patience counts.
+func (l *Link) Close(code int, reason string, patience time.Duration) (began bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	began = !l.closing
 	l.closeLocked(&CloseError{Code: code, Reason: reason})
-	if l.killer == nil || l.killer.Stop() {
-		l.killer = time.AfterFunc(patience, func() { l.conn.Close() })
+	if l.forceClose == nil || l.forceClose.Stop() {
+		l.forceClose = time.AfterFunc(patience, func() { l.conn.Close() })
 	}
+	return began
 }
 
 func (l *Link) closeLocked(end error) {
@@ -166,8 +169,8 @@ func (l *Link) Run(handle func(data []byte, text bool)) error {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.killer != nil {
-		l.killer.Stop()
+	if l.forceClose != nil {
+		l.forceClose.Stop()
 	}
 	for _, it := range l.queue {
 		it.finish(l.end)
@@ -222,7 +225,7 @@ func (l *Link) readLoop(handle func(data []byte, text bool)) error {
 func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) error {
 	// gorilla's own limit counts the bytes on the wire; this one is for what
 	// they inflate to.
-	data, err := io.ReadAll(io.LimitReader(r, int64(l.opts.MaxMessage)+1))
+	data, err := io.ReadAll(io.LimitReader(aliveReader{r, l}, int64(l.opts.MaxMessage)+1))
 	if err != nil {
 		return err
 	}
@@ -245,6 +248,18 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) err
 		handle(data, text)
 	}
 	return nil
+}
+
+// aliveReader extends the deadline with everything that comes: a large message
+// may take longer than a peer may be silent.
+type aliveReader struct {
+	r io.Reader
+	l *Link
+}
+
+func (a aliveReader) Read(p []byte) (int, error) {
+	a.l.extendDeadline()
+	return a.r.Read(p)
 }
 
 // discardInput reads on for a moment after the end of the conversation: see
@@ -292,7 +307,7 @@ func (l *Link) writeQueue() bool {
 	for {
 		it, more, end := l.next()
 		if end != nil {
-			l.finish(end)
+			l.closeConn(end)
 			return false
 		}
 		if !more {
@@ -337,8 +352,8 @@ func (l *Link) next() (it item, more bool, end error) {
 	return it, true, nil
 }
 
-// finish ends an orderly close: close frame, time for the answer, socket.
-func (l *Link) finish(end error) {
+// closeConn ends an orderly close: close frame, time for the answer, socket.
+func (l *Link) closeConn(end error) {
 	var ce *CloseError
 	if errors.As(end, &ce) && !ce.ByPeer {
 		l.writeClose(ce.Code, ce.Reason)

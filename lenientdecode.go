@@ -3,27 +3,34 @@ package crosscomm
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
-// standIn is a number written in the place of a word that encoding/json does
+// placeholder is a number written in the place of a word that encoding/json does
 // not know, and turned into what the word means after decoding. All are exact
 // also as float32, and so odd that no one sends them by chance.
-type standIn struct {
+type placeholder struct {
 	word    string
 	number  float64
 	meaning float64
 }
 
-var standIns = []standIn{
+// text is how the number is written.
+func (p placeholder) text() string { return strconv.FormatFloat(p.number, 'g', -1, 64) }
+
+var placeholders = []placeholder{
 	{"-Infinity", float64(float32(-7.3136981e-33)), math.Inf(-1)},
 	{"Infinity", float64(float32(7.3136981e-33)), math.Inf(1)},
 	{"NaN", float64(float32(5.9177312e-33)), math.NaN()},
 }
+
+var numberType = reflect.TypeFor[json.Number]()
 
 // unmarshal is json.Unmarshal for all that frame.Valid accepts.
 func unmarshal(raw []byte, v any) error {
@@ -34,11 +41,15 @@ func unmarshal(raw []byte, v any) error {
 	if err := frame.Valid(raw); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(withStandIns(raw), v); err != nil {
-		return err
+	err = json.Unmarshal(withPlaceholders(raw), v)
+	var te *json.UnmarshalTypeError
+	if errors.As(err, &te) {
+		for _, p := range placeholders {
+			te.Value = strings.ReplaceAll(te.Value, p.text(), p.word)
+		}
 	}
 	restore(reflect.ValueOf(v), 0)
-	return nil
+	return err
 }
 
 // decodeExact decodes raw, an empty one as null, with json.Number for numbers.
@@ -49,18 +60,27 @@ func decodeExact(raw []byte) (any, error) {
 	if err := frame.Valid(raw); err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(withStandIns(raw)))
+	if s, ok := frame.Unquote(raw); ok {
+		return s, nil // with its lone surrogates, which encoding/json replaces
+	}
+	standard := json.Valid(raw)
+	if !standard {
+		raw = withPlaceholders(raw)
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
 		return nil, err
 	}
-	restore(reflect.ValueOf(&v), 0)
+	if !standard {
+		restore(reflect.ValueOf(&v), 0)
+	}
 	return v, nil
 }
 
-// withStandIns replaces the words outside of strings in valid text.
-func withStandIns(raw []byte) []byte {
+// withPlaceholders replaces the words outside of strings in valid text.
+func withPlaceholders(raw []byte) []byte {
 	out := make([]byte, 0, len(raw)+32)
 next:
 	for i := 0; i < len(raw); {
@@ -77,9 +97,9 @@ next:
 			i = end + 1
 			continue
 		case '-', 'I', 'N':
-			for _, s := range standIns {
+			for _, s := range placeholders {
 				if bytes.HasPrefix(raw[i:], []byte(s.word)) {
-					out = strconv.AppendFloat(out, s.number, 'g', -1, 64)
+					out = append(out, s.text()...)
 					i += len(s.word)
 					continue next
 				}
@@ -91,13 +111,22 @@ next:
 	return out
 }
 
-// restore puts the meanings in the places of the stand-ins, in all that
+// restore puts the meanings in the places of the placeholders, in all that
 // json.Unmarshal can have written to.
 func restore(v reflect.Value, depth int) {
 	if depth > 2*frame.MaxDepth {
 		return // a cycle that was in v before
 	}
 	switch v.Kind() {
+	case reflect.String:
+		if v.Type() != numberType {
+			return
+		}
+		for _, p := range placeholders {
+			if v.String() == p.text() && v.CanSet() {
+				v.SetString(p.word)
+			}
+		}
 	case reflect.Float32, reflect.Float64:
 		if f, ok := meaning(v.Float()); ok && v.CanSet() {
 			v.SetFloat(f)
@@ -109,6 +138,13 @@ func restore(v reflect.Value, depth int) {
 	case reflect.Interface:
 		restoreInterface(v, depth)
 	case reflect.Slice, reflect.Array:
+		if v.Type() == rawMessageType && v.CanSet() {
+			raw := v.Bytes()
+			for _, p := range placeholders {
+				raw = bytes.ReplaceAll(raw, []byte(p.text()), []byte(p.word))
+			}
+			v.SetBytes(raw)
+		}
 		if v.Type().Elem().Kind() == reflect.Uint8 {
 			return
 		}
@@ -124,7 +160,7 @@ func restore(v reflect.Value, depth int) {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
+			if f := v.Type().Field(i); f.IsExported() || f.Anonymous && f.Type.Kind() == reflect.Struct {
 				restore(v.Field(i), depth+1)
 			}
 		}
@@ -150,7 +186,7 @@ func restoreInterface(v reflect.Value, depth int) {
 }
 
 func meaning(number float64) (float64, bool) {
-	for _, s := range standIns {
+	for _, s := range placeholders {
 		if number == s.number {
 			return s.meaning, true
 		}

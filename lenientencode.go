@@ -2,23 +2,24 @@ package crosscomm
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
-// Python writes and reads NaN, Infinity and -Infinity as JSON numbers, and
-// sensors produce them. encoding/json refuses them in both directions, so both
-// directions have a second way here, taken only if the first one fails.
-
-// marshal is json.Marshal, without escaping for HTML, that can write NaN and
-// infinities in floats, maps, slices, pointers, plain structs and
-// json.RawMessage.
+// marshal is json.Marshal without escaping for HTML, and with NaN and
+// infinities, which sensors produce, as Python writes them. encoding/json
+// refuses those. So what it refuses is written in a second way, which
+// knows maps, slices, pointers, plain structs and json.RawMessage, and refuses
+// the rest of what encoding/json can do rather than do it differently.
 func marshal(v any) (json.RawMessage, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -27,7 +28,7 @@ func marshal(v any) (json.RawMessage, error) {
 	if stdErr == nil {
 		return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 	}
-	out, err := appendLoose(nil, reflect.ValueOf(v), 0)
+	out, err := appendLenient(nil, reflect.ValueOf(v), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -37,9 +38,15 @@ func marshal(v any) (json.RawMessage, error) {
 var (
 	rawMessageType = reflect.TypeFor[json.RawMessage]()
 	marshalerType  = reflect.TypeFor[json.Marshaler]()
+	textType       = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-func appendLoose(dst []byte, v reflect.Value, depth int) ([]byte, error) {
+// marshalsItself reports whether encoding/json leaves the writing to t.
+func marshalsItself(t reflect.Type) bool {
+	return t.Implements(marshalerType) || t.Implements(textType)
+}
+
+func appendLenient(dst []byte, v reflect.Value, depth int) ([]byte, error) {
 	if depth > frame.MaxDepth {
 		return nil, errors.New("nested too deeply, or a cycle")
 	}
@@ -52,14 +59,19 @@ func appendLoose(dst []byte, v reflect.Value, depth int) ([]byte, error) {
 		}
 		return frame.AppendCompact(dst, v.Bytes()), nil
 	}
-	if v.Type().Implements(marshalerType) {
+	if marshalsItself(v.Type()) {
 		return appendStrict(dst, v)
+	}
+	if v.CanAddr() && marshalsItself(reflect.PointerTo(v.Type())) {
+		return appendStrict(dst, v.Addr())
 	}
 	switch v.Kind() {
 	case reflect.Float32, reflect.Float64:
-		return appendNumber(dst, v.Float()), nil
+		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
+			return appendNumber(dst, f), nil
+		}
 	case reflect.Interface, reflect.Pointer:
-		return appendLoose(dst, v.Elem(), depth+1)
+		return appendLenient(dst, v.Elem(), depth+1)
 	case reflect.Slice, reflect.Array:
 		if v.Type().Elem().Kind() != reflect.Uint8 && !(v.Kind() == reflect.Slice && v.IsNil()) {
 			return appendElements(dst, v, depth)
@@ -85,7 +97,7 @@ func appendElements(dst []byte, v reflect.Value, depth int) (_ []byte, err error
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if dst, err = appendLoose(dst, v.Index(i), depth+1); err != nil {
+		if dst, err = appendLenient(dst, v.Index(i), depth+1); err != nil {
 			return nil, err
 		}
 	}
@@ -101,39 +113,57 @@ func appendMap(dst []byte, v reflect.Value, depth int) (_ []byte, err error) {
 			dst = append(dst, ',')
 		}
 		dst = append(frame.AppendString(dst, key.String()), ':')
-		if dst, err = appendLoose(dst, v.MapIndex(key), depth+1); err != nil {
+		if dst, err = appendLenient(dst, v.MapIndex(key), depth+1); err != nil {
 			return nil, err
 		}
 	}
 	return append(dst, '}'), nil
 }
 
-// appendStruct knows names, "-" and omitempty of the json tag. What needs more
-// of encoding/json is refused rather than written in another way than usual.
+// appendStruct knows names, "-" and omitempty of the json tag.
 func appendStruct(dst []byte, v reflect.Value, depth int) (_ []byte, err error) {
 	dst = append(dst, '{')
-	first := true
+	names := map[string]bool{}
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
-		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		tag := field.Tag.Get("json")
+		name, options, _ := strings.Cut(tag, ",")
 		switch {
-		case name == "-" && options == "", !field.IsExported() && !field.Anonymous:
-			continue
-		case field.Anonymous, options != "" && options != "omitempty":
-			return nil, fmt.Errorf("NaN or an infinity in %s, whose field %s is embedded or tagged %q: use a plain struct or a map", v.Type(), field.Name, options)
-		case options == "omitempty" && v.Field(i).IsZero():
+		case tag == "-", !field.IsExported() && !field.Anonymous:
 			continue
 		case name == "":
 			name = field.Name
 		}
-		if !first {
+		if field.Anonymous || options != "" && options != "omitempty" || names[name] || !plainName(name) {
+			return nil, fmt.Errorf("NaN or an infinity in %s, whose field %s with the tag %q is not plain: use a map", v.Type(), field.Name, tag)
+		}
+		if options == "omitempty" && isEmpty(v.Field(i)) {
+			continue
+		}
+		if len(names) > 0 {
 			dst = append(dst, ',')
 		}
-		first = false
+		names[name] = true
 		dst = append(frame.AppendString(dst, name), ':')
-		if dst, err = appendLoose(dst, v.Field(i), depth+1); err != nil {
+		if dst, err = appendLenient(dst, v.Field(i), depth+1); err != nil {
 			return nil, err
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+// plainName reports whether encoding/json surely takes the name from a tag.
+func plainName(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' && r != '-' })
+}
+
+// isEmpty is what omitempty means in encoding/json.
+func isEmpty(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:
+		return v.Len() == 0
+	case reflect.Struct:
+		return false
+	}
+	return v.IsZero()
 }

@@ -1,0 +1,127 @@
+package crosscomm
+
+import (
+	"context"
+	"sync"
+)
+
+// Bounds of what waits in a serialQueue, in bytes, with an allowance for each
+// task. The one for a source is the one that matters: a source that floods the
+// queue is held up, and the others are not. The other one guards the memory
+// should there be very many sources.
+const (
+	maxWaitingOfSource = 16 << 20
+	maxWaiting         = 256 << 20
+	taskOverhead       = 512
+)
+
+// serialQueue runs functions one at a time, in the order in which they were
+// added. It has a goroutine only while there is something to run. The zero
+// value is ready.
+type serialQueue struct {
+	mu       sync.Mutex
+	tasks    []task
+	waiting  int            // the sizes of the tasks
+	ofSource map[string]int // the same, for each source that has tasks
+	running  bool           // whether there is a goroutine
+	changed  chan struct{}  // if not nil, closed when waiting or running is next lowered
+}
+
+type task struct {
+	source string
+	size   int
+	run    func()
+}
+
+// add adds a function that handles size bytes from the source. If too much
+// waits already it blocks until there is room, or ctx ends and the function is
+// dropped.
+func (q *serialQueue) add(ctx context.Context, source string, size int, run func()) {
+	size += taskOverhead
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.waiting > 0 && q.waiting+size > maxWaiting || q.ofSource[source] > 0 && q.ofSource[source]+size > maxWaitingOfSource {
+		if !q.wait(ctx) {
+			return
+		}
+	}
+	q.tasks = append(q.tasks, task{source, size, run})
+	q.waiting += size
+	if q.ofSource == nil {
+		q.ofSource = map[string]int{}
+	}
+	q.ofSource[source] += size
+	if !q.running {
+		q.running = true
+		go q.drain()
+	}
+}
+
+// idle waits until everything has been run, and reports false if ctx ended
+// before that.
+func (q *serialQueue) idle(ctx context.Context) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.running {
+		if !q.wait(ctx) {
+			return false
+		}
+	}
+	return true
+}
+
+// wait is called with mu held, gives it up until something has changed, and
+// reports false if ctx ended.
+func (q *serialQueue) wait(ctx context.Context) bool {
+	if q.changed == nil {
+		q.changed = make(chan struct{})
+	}
+	changed := q.changed
+	q.mu.Unlock()
+	defer q.mu.Lock()
+	select {
+	case <-changed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (q *serialQueue) drain() {
+	finished := false
+	q.mu.Lock()
+	defer func() {
+		if !finished { // by runtime.Goexit in a function: the others still run
+			go q.drain()
+		}
+		q.mu.Unlock()
+	}()
+	for len(q.tasks) > 0 {
+		t := q.tasks[0]
+		q.tasks[0] = task{}
+		q.tasks = q.tasks[1:]
+		q.waiting -= t.size
+		if q.ofSource[t.source] -= t.size; q.ofSource[t.source] == 0 {
+			delete(q.ofSource, t.source)
+		}
+		q.notify()
+		q.runUnlocked(t)
+	}
+	q.tasks = nil
+	q.running = false
+	q.notify()
+	finished = true
+}
+
+func (q *serialQueue) runUnlocked(t task) {
+	q.mu.Unlock()
+	defer q.mu.Lock()
+	t.run()
+}
+
+func (q *serialQueue) notify() {
+	if q.changed != nil {
+		close(q.changed)
+		q.changed = nil
+	}
+}
