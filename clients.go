@@ -172,7 +172,7 @@ func (sess *session) list(ctx context.Context, onlyOnline bool) (*ClientList, er
 	sess.setListCall(call)
 	defer sess.setListCall(nil)
 	content := frame.AppendString(nil, `{"only_show_online": `+strconv.FormatBool(onlyOnline)+`}`)
-	_ = sess.link.Send(sess.client.s.newFrame(TypeListClients, ServerID, content), nil) // if it fails, done tells
+	_ = sess.link.Send(sess.client.s.newFrame(TypeListClients, ServerID, content)) // if it fails, done tells
 	select {
 	case answer := <-call.answers:
 		return answer.list, answer.err

@@ -159,8 +159,8 @@ func (s *Service) IsConnected() bool {
 // A client's SendMessage returns nil when the message is written to the link.
 // While the link is down it waits until it is up again or ctx ends; then, and
 // at once for a client that is not logged in, the error is [ErrNotConnected].
-// If ctx ends while a slow link is taking the message, the error is the
-// context's alone, and the message may still arrive.
+// If ctx ends while the link is busy the error is the context's, and says
+// whether the message was not sent or may still arrive.
 //
 // A server's SendMessage queues the message and does not wait. For a client
 // that is not there, or reads too slowly, it returns [ErrOffline]; with [All]

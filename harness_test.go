@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -83,6 +85,10 @@ func startServerAt(t *testing.T, cfg crosscomm.Config, addr string, prepare ...f
 }
 
 func (s *testServer) url() string { return "ws://" + s.addr + "/" }
+
+// freeAddr returns an address for a server that will be there, or there again,
+// later.
+func freeAddr(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testport.Free(t)) }
 
 // newClient makes a client of the server at addr, logged out at the end of the
 // test.

@@ -42,7 +42,7 @@ func (sess *session) beat(interval time.Duration) {
 	for {
 		s := sess.client.s
 		// An error means that the link is ending, and ended is about to tell.
-		_ = sess.link.Send(s.newFrame(TypeHeartbeat, ServerID, emptyContent), nil)
+		_ = sess.link.Send(s.newFrame(TypeHeartbeat, ServerID, emptyContent))
 		select {
 		case <-sess.ended:
 			return

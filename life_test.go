@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testport"
 )
 
 // A peer that stops reading costs the others nothing, and is closed with a
@@ -161,12 +162,12 @@ func TestStopEndsListeners(t *testing.T) {
 }
 
 func TestStartServer(t *testing.T) {
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	port := testport.Free(t)
+	busy, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	port := busy.Addr().(*net.TCPAddr).Port
 	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, IP: "127.0.0.1", Port: port, DataDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -305,12 +306,7 @@ func TestLoginErrors(t *testing.T) {
 
 // With RetryLogin the client may be started before the server.
 func TestRetryLogin(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddr(t)
 	attempts := make(chan bool, 1000)
 	c := newClient(t, addr, "early", crosscomm.Config{RetryLogin: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		attempts <- true
@@ -340,7 +336,7 @@ func TestRetryLogin(t *testing.T) {
 // still there.
 func TestReconnect(t *testing.T) {
 	dir := t.TempDir()
-	server := startServer(t, crosscomm.Config{DataDir: dir})
+	server := startServerAt(t, crosscomm.Config{DataDir: dir}, freeAddr(t))
 	events := make(chan string, 100)
 	a := newClient(t, server.addr, "a", crosscomm.Config{
 		OnUp:   func() { events <- "up" },

@@ -2,11 +2,13 @@ package crosscomm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
+	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
 // send is SendMessage of the client role.
@@ -54,23 +56,20 @@ func (c *client) write(ctx context.Context, data []byte) error {
 		if err != nil {
 			return err
 		}
-		result := make(chan error, 1)
-		if current.link.Send(data, func(err error) { result <- err }) != nil {
-			// The link is ending; there is a new session, or none, soon.
-			select {
-			case <-current.done:
-				continue
-			case <-ctx.Done():
-				return downError(ctx)
-			}
+		err = current.link.Write(ctx, data)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, link.ErrWithdrawn):
+			return fmt.Errorf("%w while the link was busy; the message was not sent", context.Cause(ctx))
+		case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+			return fmt.Errorf("%w while the link was taking the message, which may still arrive", err)
 		}
+		// The link is ending; there is a new session, or none, soon.
 		select {
-		case err := <-result:
-			if err == nil {
-				return nil
-			}
+		case <-current.done:
 		case <-ctx.Done():
-			return fmt.Errorf("%w while the link was taking the message, which may still arrive", context.Cause(ctx))
+			return downError(ctx)
 		}
 	}
 }

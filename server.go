@@ -256,7 +256,7 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
 // and no message is left out in silence. It reports whether the frame was
 // queued.
 func (srv *server) deliver(p *peer, data []byte) bool {
-	err := p.link.Send(data, nil)
+	err := p.link.Send(data)
 	if err == nil {
 		srv.stats.delivered.Add(1)
 		return true

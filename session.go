@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -60,12 +59,10 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
 		listing:  make(chan struct{}, 1),
-		// What waits to be written is bounded by those who send: each waits for
-		// its own message.
-		link: link.New(conn, link.Options{MaxMessage: s.cfg.MaxMessageSize, MaxQueued: math.MaxInt, PingEvery: pingEvery}),
+		link:     link.New(conn, link.Options{MaxMessage: s.cfg.MaxMessageSize, MaxQueued: s.cfg.MaxQueuedBytes, PingEvery: pingEvery}),
 	}
 	go sess.serve()
-	_ = sess.link.Send(s.newFrame(TypeLogin, ServerID, emptyContent), nil) // if it fails, done tells
+	_ = sess.link.Send(s.newFrame(TypeLogin, ServerID, emptyContent)) // if it fails, done tells
 	select {
 	case <-sess.loggedIn:
 		return sess, nil
@@ -150,7 +147,7 @@ func (sess *session) reason() error {
 
 // logout says goodbye. What was queued before goes out before.
 func (sess *session) logout() {
-	_ = sess.link.Send(sess.client.s.newFrame(TypeLogout, ServerID, emptyContent), nil)
+	_ = sess.link.Send(sess.client.s.newFrame(TypeLogout, ServerID, emptyContent))
 	sess.link.Close(websocket.CloseNormalClosure, "logout", logoutTimeout)
 }
 

@@ -3,6 +3,8 @@ package examples
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testport"
 )
 
 const patience = 60 * time.Second
@@ -86,20 +91,6 @@ func (e *example) ends() {
 	}
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 func waitForPort(t *testing.T, port string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; <-time.After(10 * time.Millisecond) {
@@ -115,7 +106,7 @@ func waitForPort(t *testing.T, port string) {
 }
 
 func TestServerAndClient(t *testing.T) {
-	port := freePort(t)
+	port := fmt.Sprint(testport.Free(t))
 	server := start(t, "server", "-ip", "127.0.0.1", "-port", port)
 	waitForPort(t, port)
 	first := start(t, "client", "-port", port, "-id", "target_client_id")
@@ -123,10 +114,12 @@ func TestServerAndClient(t *testing.T) {
 	second := start(t, "client", "-port", port)
 	second.prints("2 clients (only those online: false)", "target_client_id, online: true", "listening")
 	want := map[string]bool{"Hello everyone!": true, "JSON: map[data:test type:notification]": true, "dict: {Action:update ID:123}": true, `11 bytes: "Binary data"`: true, "Private message": true}
-	for len(want) > 0 {
-		line, ok := <-first.lines
-		if !ok {
-			t.Fatalf("it ended without printing %v", want)
+	for end := time.After(patience); len(want) > 0; {
+		var line string
+		select {
+		case line = <-first.lines:
+		case <-end:
+			t.Fatalf("it does not print %v", want)
 		}
 		for text := range want {
 			if strings.Contains(line, text) {
@@ -147,7 +140,7 @@ func TestMulticlient(t *testing.T) {
 }
 
 func TestEmbed(t *testing.T) {
-	port := freePort(t)
+	port := fmt.Sprint(testport.Free(t))
 	e := start(t, "embed", "-addr", "127.0.0.1:"+port)
 	waitForPort(t, port)
 	resp, err := http.Get("http://127.0.0.1:" + port + "/online")
@@ -165,6 +158,34 @@ func TestEmbed(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusUpgradeRequired {
 		t.Errorf("/ws: %s", resp.Status)
+	}
+	client, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, URL: "ws://127.0.0.1:" + port + "/ws"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan string, 1)
+	client.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+		said <- m.Text()
+		return nil
+	}, crosscomm.ListenerOptions{From: crosscomm.ServerID})
+	if err := client.Login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	resp, err = http.Post("http://127.0.0.1:"+port+"/say", "text/plain", strings.NewReader("hello from HTTP"))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("/say: %v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	select {
+	case text := <-said:
+		if text != "hello from HTTP" {
+			t.Errorf("the client got %q", text)
+		}
+	case <-time.After(patience):
+		t.Error("the client got nothing")
+	}
+	if err := client.Logout(context.Background()); err != nil {
+		t.Error(err)
 	}
 	e.interrupt()
 }

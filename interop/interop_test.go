@@ -17,6 +17,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
+	"github.com/crosscomm/crosscomm-go/internal/testport"
 )
 
 // The contents are those of the recordings: what Python was told to send, what
@@ -360,11 +361,10 @@ func TestHeartbeatTimeout(t *testing.T) {
 	if err := server.SendMessage(ctx, "lost", crosscomm.TypeText, "py"); !errors.Is(err, crosscomm.ErrOffline) {
 		t.Errorf("to one who has timed out: %v", err)
 	}
-	p.call("heartbeat_once", map[string]any{"name": "py"})
-	eventually(t, "py is back", online)
-	if err := server.SendMessage(ctx, "welcome back", crosscomm.TypeText, "py"); err != nil {
-		t.Error(err)
-	}
+	eventually(t, "py is back", func() bool {
+		p.call("heartbeat_once", map[string]any{"name": "py"})
+		return server.SendMessage(ctx, "welcome back", crosscomm.TypeText, "py") == nil
+	})
 	if e := p.message("py"); e.Content != `"welcome back"` {
 		t.Errorf("got %+v", e)
 	}
@@ -374,11 +374,11 @@ func TestHeartbeatTimeout(t *testing.T) {
 // time-out.
 func TestGoHeartbeatsOnPythonServer(t *testing.T) {
 	p := startPython(t)
-	port := p.server("server", 0, map[string]any{"interval": 0.1, "timeout": 1.0})
+	port := p.server("server", 0, map[string]any{"interval": 0.1, "timeout": 3.0})
 	goClient(t, "go", port, crosscomm.Config{HeartbeatInterval: 100 * time.Millisecond})
 	observer := goClient(t, "observer", port, crosscomm.Config{HeartbeatInterval: 50 * time.Millisecond})
 	ctx := testContext(t)
-	for end := time.After(2500 * time.Millisecond); ; {
+	for end := time.After(5 * time.Second); ; {
 		list, err := observer.ListClients(ctx, true)
 		if err != nil || list.TotalCount != 2 {
 			t.Fatalf("%+v, %v", list, err)
@@ -431,12 +431,12 @@ func TestReconnect(t *testing.T) {
 		t.Run(serverIn+" server", func(t *testing.T) {
 			p := startPython(t)
 			dir := t.TempDir()
-			var port int
+			port := testport.Free(t)
 			var stop func()
 			if serverIn == "Go" {
-				_, port, stop = startGoServer(t, crosscomm.Config{DataDir: dir}, "127.0.0.1:0")
+				_, _, stop = startGoServer(t, crosscomm.Config{DataDir: dir}, fmt.Sprintf("127.0.0.1:%d", port))
 			} else {
-				port = p.server("server", 0, nil)
+				p.server("server", port, nil)
 				stop = func() { p.call("stop_server", map[string]any{"name": "server"}) }
 			}
 			up, down := make(chan bool, 10), make(chan error, 10)

@@ -16,13 +16,15 @@ import (
 // clientFlags are the flags of all commands that are clients.
 type clientFlags struct {
 	Server   string     `help:"The server, as HOST:PORT, HOST or a ws:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
-	ID       string     `name:"id" help:"This client's id; made up if not given." placeholder:"ID"`
+	ID       string     `name:"id" help:"This client's id; one is made for this machine if it is not given." placeholder:"ID"`
 	LogLevel slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"error" placeholder:"LEVEL"`
 }
 
-// config returns the configuration of the client that the flags describe.
-func (f clientFlags) config(stderr io.Writer) (crosscomm.Config, error) {
-	cfg := crosscomm.Config{Role: crosscomm.Client, ClientID: f.ID, Logger: newLogger(stderr, f.LogLevel)}
+// config returns the configuration of the client that the flags describe, and
+// what is to be called when the client has ended.
+func (f clientFlags) config(stderr io.Writer) (cfg crosscomm.Config, done func(), err error) {
+	cfg = crosscomm.Config{Role: crosscomm.Client, ClientID: f.ID, Logger: newLogger(stderr, f.LogLevel)}
+	done = func() {}
 	switch host, port, err := net.SplitHostPort(f.Server); {
 	case strings.Contains(f.Server, "://"):
 		cfg.URL = f.Server
@@ -32,11 +34,14 @@ func (f clientFlags) config(stderr io.Writer) (crosscomm.Config, error) {
 		}
 		cfg.URL = "ws://" + net.JoinHostPort(host, port) + "/"
 	case f.Server == "" || err == nil:
-		return cfg, usageError{fmt.Sprintf("--server is %q; it must be HOST:PORT", f.Server)}
+		return cfg, done, usageError{fmt.Sprintf("--server is %q; it must be HOST:PORT", f.Server)}
 	default:
 		cfg.IP = f.Server
 	}
-	return cfg, nil
+	if f.ID == "" {
+		cfg.ClientID, done = borrowID()
+	}
+	return cfg, done, nil
 }
 
 // login makes a client of the configuration and logs it in within the timeout.

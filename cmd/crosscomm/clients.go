@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go"
 )
 
 type clientsCommand struct {
@@ -27,10 +30,11 @@ With --json it prints {"client_id": …, "status": "online" or "offline", "last_
 
 // Run is called by kong.
 func (c clientsCommand) Run(ctx context.Context, con console) error {
-	cfg, err := c.config(con.stderr)
+	cfg, done, err := c.config(con.stderr)
 	if err != nil {
 		return err
 	}
+	defer done()
 	svc, err := login(ctx, cfg, time.Duration(c.Timeout))
 	if err != nil {
 		return err
@@ -42,26 +46,37 @@ func (c clientsCommand) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
+	out := &printer{w: con.stdout}
 	if c.JSON {
 		for _, client := range list.Clients {
 			line, err := json.Marshal(client)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(con.stdout, "%s\n", line)
+			out.line("%s", line)
 		}
-		return nil
+	} else {
+		printTable(out, list.Clients)
 	}
-	table := tabwriter.NewWriter(con.stdout, 0, 0, 2, ' ', 0)
+	if len(list.Clients) < list.TotalCount {
+		fmt.Fprintf(con.stderr, "the server has listed %d of %d clients: the list is too long for a message\n", len(list.Clients), list.TotalCount)
+	}
+	return out.err
+}
+
+func printTable(out *printer, clients []crosscomm.ClientInfo) {
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "CLIENT\tSTATUS\tLAST SEEN\tLOGIN")
-	for _, client := range list.Clients {
+	for _, client := range clients {
 		status := "offline"
 		if client.Online {
 			status = "online"
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", printable(client.ClientID), status, moment(client.LastHeartbeat), moment(client.LoginTime))
 	}
-	return table.Flush()
+	_ = table.Flush() // to memory
+	out.line("%s", strings.TrimSuffix(text.String(), "\n"))
 }
 
 func moment(t time.Time) string {

@@ -32,10 +32,11 @@ With --json it prints {"event": "message", …} with the seven keys of the messa
 
 // Run is called by kong.
 func (c listenCommand) Run(ctx context.Context, con console) error {
-	cfg, err := c.config(con.stderr)
+	cfg, done, err := c.config(con.stderr)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if c.Count < 0 {
 		return usageError{fmt.Sprintf("--count is %d; it must not be negative", c.Count)}
 	}
@@ -44,7 +45,6 @@ func (c listenCommand) Run(ctx context.Context, con console) error {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(c.Timeout))
 		defer cancel()
 	}
-	out := &printer{w: con.stdout}
 	ended := make(chan error, 1)
 	end := func(err error) {
 		select {
@@ -52,6 +52,7 @@ func (c listenCommand) Run(ctx context.Context, con console) error {
 		default:
 		}
 	}
+	out := &printer{w: con.stdout, failed: end}
 	var svc *crosscomm.Service
 	up := make(chan struct{}) // closed when the first login has been told
 	tellUp := sync.OnceFunc(func() { close(up) })

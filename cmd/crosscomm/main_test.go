@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testport"
 )
 
 // The test binary is the program too, if this is set: so signals can be tried.
@@ -26,7 +30,16 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	goleak.VerifyTestMain(m)
+	// Where the ids of the program's clients are kept track of.
+	dir, err := os.MkdirTemp("", "crosscomm-test")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("XDG_CACHE_HOME", dir)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 const patience = 20 * time.Second
@@ -35,6 +48,7 @@ const patience = 20 * time.Second
 type command struct {
 	t      *testing.T
 	stdout *bufio.Reader
+	pipe   *io.PipeReader
 	stderr *lockedBuffer
 	code   chan int
 	stop   context.CancelFunc
@@ -44,7 +58,7 @@ func start(t *testing.T, stdin io.Reader, args ...string) *command {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
-	c := &command{t: t, stdout: bufio.NewReader(r), stderr: new(lockedBuffer), code: make(chan int, 1), stop: cancel}
+	c := &command{t: t, stdout: bufio.NewReader(r), pipe: r, stderr: new(lockedBuffer), code: make(chan int, 1), stop: cancel}
 	go func() {
 		code := run(ctx, args, console{stdin: stdin, stdout: w, stderr: c.stderr})
 		w.Close()
@@ -73,6 +87,9 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// broken makes all that is printed to standard output fail.
+func (c *command) broken() { c.pipe.CloseWithError(errors.New("nobody reads this")) }
 
 // event returns the next line of standard output, which must be an event of the
 // name.
@@ -216,6 +233,105 @@ func TestListenForPeople(t *testing.T) {
 	listen.ends(exitOK, "")
 }
 
+// Arguments reach the receiver to the byte, also where they are no text.
+func TestBytesAsArgument(t *testing.T) {
+	_, addr := startServer(t)
+	listen := start(t, nil, "listen", "--server", addr, "--json", "--count", "1")
+	listen.event("up")
+	start(t, nil, "send", "--server", addr, "--type", "bytes", "\xff\xfe\x00").ends(exitOK, "")
+	if e := listen.event("message"); e["content"] != "//4A" {
+		t.Errorf("got %v", e)
+	}
+	listen.ends(exitOK, "")
+}
+
+// Programs without an --id use the same one again, but not two at a time.
+func TestIDsAreUsedAgain(t *testing.T) {
+	server, addr := startServer(t)
+	listen := start(t, nil, "listen", "--server", addr, "--json")
+	first := listen.event("up")["client_id"]
+	server.event("login")
+	var second any
+	for round := range 3 {
+		start(t, nil, "send", "--server", addr, "x").ends(exitOK, "")
+		id := server.event("login")["client_id"]
+		server.event("logout")
+		if round == 0 {
+			second = id
+		}
+		if id == first || id != second {
+			t.Errorf("the ids are %v, %v and %v", first, second, id)
+		}
+	}
+	listen.stop()
+	listen.ends(exitOK, "")
+}
+
+func TestLongLines(t *testing.T) {
+	_, addr := startServer(t)
+	long := strings.Repeat("x", 5<<20)
+	listen := start(t, nil, "listen", "--server", addr, "--json", "--count", "2")
+	listen.event("up")
+	send := start(t, strings.NewReader("one\n"+long+"\ntwo\n"+long), "send", "--server", addr, "--lines")
+	send.ends(exitFail, "line 2: the line has more than")
+	if !strings.Contains(send.stderr.String(), "2 of 4 lines") {
+		t.Errorf("standard error has %s", send.stderr)
+	}
+	for _, want := range []string{"one", "two"} {
+		if e := listen.event("message"); e["content"] != want {
+			t.Errorf("got %v", e)
+		}
+	}
+	listen.ends(exitOK, "")
+}
+
+// Output that cannot be written is a failure.
+func TestBrokenOutput(t *testing.T) {
+	_, addr := startServer(t)
+	for _, args := range [][]string{{"listen", "--json"}, {"listen", "--count", "1"}, {"clients"}, {"clients", "--json"}} {
+		c := start(t, nil, append(args, "--server", addr, "--id", "x")...)
+		c.broken()
+		ctx, cancel := context.WithCancel(context.Background())
+		var sending sync.WaitGroup
+		if args[0] == "listen" {
+			sending.Go(func() { // until it has a message to print
+				for ctx.Err() == nil {
+					_ = run(ctx, []string{"send", "--server", addr, "--to", "x", "hello"}, console{strings.NewReader(""), io.Discard, io.Discard})
+				}
+			})
+		}
+		c.ends(exitFail, "standard output: ")
+		cancel()
+		sending.Wait()
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	for content, want := range map[string]string{
+		`"AAH/"`:                               "bytes: 3 bytes: 0001ff",
+		`"` + strings.Repeat("AAAA", 20) + `"`: "bytes: 60 bytes: " + strings.Repeat("00", 32) + "…",
+		`"hello world!"`:                       "bytes: hello world!",
+	} {
+		m, err := crosscomm.ParseMessage([]byte(`{"msg_id": "1", "from_client_id": "a", "to_client_id": "all", "msg_type": "bytes", "content": ` + content + `, "timestamp": 0}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := describe(m); !strings.HasSuffix(got, "  a → all  "+want) {
+			t.Errorf("%s is described as %q", content, got)
+		}
+	}
+}
+
+func TestReachable(t *testing.T) {
+	if got := reachable(&net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 5}); got != "10.1.2.3:5" {
+		t.Errorf("got %s", got)
+	}
+	host, port, err := net.SplitHostPort(reachable(&net.TCPAddr{IP: net.IPv4zero, Port: 5}))
+	if ip := net.ParseIP(host); err != nil || port != "5" || ip == nil || ip.IsUnspecified() {
+		t.Errorf("all addresses become %s", host)
+	}
+}
+
 func TestListenTimeout(t *testing.T) {
 	_, addr := startServer(t)
 	start(t, nil, "listen", "--server", addr, "--count", "1", "--timeout", "0.05").ends(exitFail, "fewer than 1 messages came within 50ms")
@@ -236,12 +352,7 @@ func TestReplacedListenerEnds(t *testing.T) {
 
 // The server goes and comes back: listen tells, and gets what is sent then.
 func TestListenReconnects(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	port := fmt.Sprint(testport.Free(t))
 	serve := func() *command {
 		s := start(t, nil, "server", "--ip", "127.0.0.1", "--port", port, "--data-dir", t.TempDir(), "--json")
 		s.event("listening")

@@ -12,16 +12,28 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
-// printer prints whole lines; it may be used concurrently.
+// printer prints whole lines; it may be used concurrently. After an error it
+// prints nothing more.
 type printer struct {
-	mu sync.Mutex
-	w  io.Writer
+	w      io.Writer
+	failed func(error) // is told of the error, if not nil
+
+	mu  sync.Mutex
+	err error
 }
 
 func (p *printer) line(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.w, format+"\n", args...)
+	if p.err != nil {
+		return
+	}
+	if _, err := fmt.Fprintf(p.w, format+"\n", args...); err != nil {
+		p.err = fmt.Errorf("standard output: %w", err)
+		if p.failed != nil {
+			p.failed(p.err)
+		}
+	}
 }
 
 // event prints {"event": name, …} with the pairs of keys and strings.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/crosscomm/crosscomm-go"
 )
 
@@ -18,7 +20,24 @@ type sendCommand struct {
 	Type    string  `help:"The type of the content: text, json, dict or bytes." enum:"text,json,dict,bytes" default:"text" placeholder:"TYPE"`
 	Lines   bool    `help:"Send a message for each line of standard input."`
 	Timeout seconds `help:"How long to try to log in, and to send each message." default:"10s" placeholder:"DURATION"`
-	Content *string `arg:"" optional:"" help:"The content; - stands for all of standard input."`
+	Content content `arg:"" optional:"" help:"The content; - stands for all of standard input."`
+}
+
+// content is an argument to the byte: kong's own strings pass through JSON,
+// which replaces what is not UTF-8.
+type content struct {
+	given bool
+	text  string
+}
+
+// Decode is called by kong.
+func (c *content) Decode(ctx *kong.DecodeContext) error {
+	text, ok := ctx.Scan.Pop().Value.(string)
+	if !ok {
+		return errors.New("the content is missing")
+	}
+	c.given, c.text = true, text
+	return nil
 }
 
 // Help is shown by kong.
@@ -36,23 +55,24 @@ With --lines a line that cannot be sent is reported, and the others still go; th
 
 // Run is called by kong.
 func (c sendCommand) Run(ctx context.Context, con console) error {
-	cfg, err := c.config(con.stderr)
+	cfg, done, err := c.config(con.stderr)
 	if err != nil {
 		return err
 	}
-	var content []byte
+	defer done()
+	var data []byte
 	switch {
-	case c.Lines && c.Content != nil:
+	case c.Lines && c.Content.given:
 		return usageError{"--lines takes its messages from standard input: give no content"}
 	case c.Lines:
-	case c.Content == nil:
+	case !c.Content.given:
 		return usageError{"nothing to send: give the content, - for standard input, or --lines"}
-	case *c.Content == "-":
-		if content, err = readAll(ctx, con.stdin); err != nil {
+	case c.Content.text == "-":
+		if data, err = readAll(ctx, con.stdin); err != nil {
 			return fmt.Errorf("standard input: %w", err)
 		}
 	default:
-		content = []byte(*c.Content)
+		data = []byte(c.Content.text)
 	}
 	svc, err := login(ctx, cfg, time.Duration(c.Timeout))
 	if err != nil {
@@ -62,15 +82,15 @@ func (c sendCommand) Run(ctx context.Context, con console) error {
 	if c.Lines {
 		return c.sendLines(ctx, svc, con)
 	}
-	return c.send(ctx, svc, content)
+	return c.send(ctx, svc, data)
 }
 
-func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, content []byte) error {
+func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, data []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.Timeout))
 	defer cancel()
-	var value any = content
+	var value any = data
 	if crosscomm.MsgType(c.Type) == crosscomm.TypeDict {
-		value = json.RawMessage(content)
+		value = json.RawMessage(data)
 	}
 	return svc.SendMessage(ctx, value, crosscomm.MsgType(c.Type), c.To)
 }
@@ -91,10 +111,13 @@ func (c sendCommand) sendLines(ctx context.Context, svc *crosscomm.Service, con 
 			return fmt.Errorf("%d of %d lines could not be sent", failed, n-1)
 		case errors.Is(line.err, io.EOF):
 			return nil
-		case line.err != nil:
+		case line.err != nil && !errors.Is(line.err, errLongLine):
 			return fmt.Errorf("standard input: %w", line.err)
 		}
-		err := c.send(ctx, svc, line.text)
+		err := line.err
+		if err == nil {
+			err = c.send(ctx, svc, line.text)
+		}
 		if errors.Is(err, crosscomm.ErrNotConnected) || ctx.Err() != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
@@ -125,38 +148,58 @@ func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
 	}
 }
 
-// input is a line of standard input, or why there is none any more.
+// maxLine is the longest line that is read; no server takes a message so large.
+const maxLine = 4 << 20
+
+var errLongLine = fmt.Errorf("the line has more than %d bytes", maxLine)
+
+// input is a line of standard input, or why there is none.
 type input struct {
 	text []byte
-	err  error
+	err  error // errLongLine, after which more lines may come, or the end
 }
 
 // readLines reads lines, without their ends, until the end of r, which comes
 // as an error, or of ctx.
 func readLines(ctx context.Context, r io.Reader) <-chan input {
 	lines := make(chan input)
-	give := func(in input) bool {
-		select {
-		case lines <- in:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
 	go func() {
-		buffered := bufio.NewReader(r)
+		buffered := bufio.NewReaderSize(r, 64<<10)
 		for {
-			line, err := buffered.ReadBytes('\n')
-			if len(line) > 0 && !give(input{text: trimLineEnd(line)}) {
+			in := readLine(buffered)
+			select {
+			case lines <- in:
+			case <-ctx.Done():
 				return
 			}
-			if err != nil {
-				give(input{err: err})
+			if in.err != nil && !errors.Is(in.err, errLongLine) {
 				return
 			}
 		}
 	}()
 	return lines
+}
+
+// readLine reads a line; the last one may lack its end.
+func readLine(r *bufio.Reader) (in input) {
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(in.text)+len(part) > maxLine {
+			in.text, in.err = nil, errLongLine // the rest of it is read and dropped
+		}
+		if in.err == nil {
+			in.text = append(in.text, part...)
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err == nil, in.err != nil, errors.Is(err, io.EOF) && len(in.text) > 0:
+			in.text = trimLineEnd(in.text)
+		default:
+			in.err = err
+		}
+		return in
+	}
 }
 
 func trimLineEnd(line []byte) []byte {

@@ -4,15 +4,18 @@
 //
 // Who may touch the connection: only the reading goroutine (the caller of
 // [Link.Run]) reads, only the writing goroutine (started by Run) writes
-// messages. Pongs and the answer to a close frame are written by the reading
-// goroutine, which gorilla allows for control frames.
+// messages, pings and pongs. A close frame may be written by either, which
+// gorilla allows.
 package link
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -37,9 +40,15 @@ var (
 	// ErrFull is returned by Send if the message would exceed the bound of
 	// the queue.
 	ErrFull = errors.New("send queue is full")
-	// ErrClosed is returned by Send once the link is closing.
+	// ErrClosed is returned by Send and Write once the link is closing.
 	ErrClosed = errors.New("connection is closing")
+	// ErrWithdrawn is returned by Write if its context has ended before the
+	// writing of the message began: it was not sent.
+	ErrWithdrawn = errors.New("message withdrawn")
 )
+
+// itemOverhead is what a message in the queue costs beside its bytes, roughly.
+const itemOverhead = 64
 
 // A CloseError is the end of a link by a close frame.
 type CloseError struct {
@@ -62,7 +71,7 @@ func (e *CloseError) Error() string {
 // Options are a link's limits.
 type Options struct {
 	MaxMessage int           // bytes of one incoming message, after inflation
-	MaxQueued  int           // bytes waiting to be written
+	MaxQueued  int           // bytes waiting to be written by Send, with an allowance for each message
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
 }
 
@@ -76,17 +85,30 @@ type Link struct {
 	written chan struct{} // closed when the writing goroutine has ended
 	read    chan struct{} // closed when reading has ended
 
+	input bytes.Buffer // of the reading goroutine
+
 	mu         sync.Mutex
-	queue      []item
-	bytes      int // of the queue and of the message being written
+	queue      []*item
+	bytes      int     // of the queue and of the message being written
+	pong       *string // the payload of a ping that is to be answered
 	closing    bool
 	end        error // why, once closing; the first reason stays
 	forceClose *time.Timer
 }
 
+// item is a message in the queue.
 type item struct {
-	data []byte
-	done func(error)
+	data      []byte
+	written   chan error // has room for the one result; nil if nobody waits for it
+	withdrawn bool       // guarded by Link.mu
+}
+
+func (it *item) cost() int { return len(it.data) + itemOverhead }
+
+func (it *item) finish(err error) {
+	if it.written != nil {
+		it.written <- err
+	}
 }
 
 // New makes a link of a connection after its handshake.
@@ -101,21 +123,56 @@ func New(conn *websocket.Conn, opts Options) *Link {
 }
 
 // Send queues a text message and never blocks. The data must not be changed
-// afterwards; it may be shared by many links. If done is not nil it is
-// called exactly once: with nil when the kernel has the whole message, or with
-// an error when the peer cannot have got the whole of it. It is not called if
-// Send itself returns an error, which is ErrFull or ErrClosed.
-func (l *Link) Send(data []byte, done func(error)) error {
+// afterwards; it may be shared by many links. The error is ErrFull or ErrClosed.
+func (l *Link) Send(data []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closing {
-		return ErrClosed
-	}
 	if l.bytes+len(data) > l.opts.MaxQueued && l.bytes > 0 {
 		return ErrFull
 	}
-	l.bytes += len(data)
-	l.queue = append(l.queue, item{data, done})
+	return l.enqueue(&item{data: data})
+}
+
+// Write queues a text message, whatever the bound of the queue, and waits until
+// the kernel has the whole of it. If the link ends before that, the peer cannot
+// have got the whole of it, and the error is ErrClosed or the link's. If the
+// context ends before that, the error is the context's, and wraps ErrWithdrawn
+// if the message was not sent; else it may still arrive.
+func (l *Link) Write(ctx context.Context, data []byte) error {
+	it := &item{data: data, written: make(chan error, 1)}
+	l.mu.Lock()
+	err := l.enqueue(it)
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-it.written:
+		return err
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Contains(l.queue, it) {
+		select {
+		case err := <-it.written: // both at once
+			return err
+		default:
+			return context.Cause(ctx)
+		}
+	}
+	l.bytes -= it.cost()
+	it.data, it.withdrawn = nil, true
+	return fmt.Errorf("%w: %w", ErrWithdrawn, context.Cause(ctx))
+}
+
+// enqueue must be called with mu held.
+func (l *Link) enqueue(it *item) error {
+	if l.closing {
+		return ErrClosed
+	}
+	l.bytes += it.cost()
+	l.queue = append(l.queue, it)
 	l.signal()
 	return nil
 }
@@ -154,7 +211,7 @@ func (l *Link) signal() {
 
 // Run reads messages and calls handle with each until the link ends, and
 // returns why: a *CloseError or the error of the socket. When it returns the
-// socket is closed, no goroutine is left and every done function was called. It
+// socket is closed, no goroutine is left and every Write has its result. It
 // must be called once. The data given to handle is handle's to keep.
 func (l *Link) Run(handle func(data []byte, text bool)) error {
 	go l.writeLoop()
@@ -187,18 +244,24 @@ func asCloseError(err error) error {
 	return err
 }
 
-func (it item) finish(err error) {
-	if it.done != nil {
-		it.done(err)
-	}
-}
-
 // readLoop returns when reading is over: the peer closed, the socket broke, or
 // the peer broke the rules, in which case it was told so.
 func (l *Link) readLoop(handle func(data []byte, text bool)) error {
-	l.conn.SetReadLimit(int64(l.opts.MaxMessage))
+	// This limit is for the bytes on the wire, and readMessage's for what they
+	// inflate to; deflate may add a little to what it cannot compress.
+	l.conn.SetReadLimit(int64(l.opts.MaxMessage + l.opts.MaxMessage>>8 + 64))
 	l.conn.SetPongHandler(func(string) error {
 		l.extendDeadline()
+		return nil
+	})
+	// gorilla's own handler would wait for the message that is being written,
+	// or give up the pong, for which a peer may end a link that is only slow.
+	l.conn.SetPingHandler(func(payload string) error {
+		l.extendDeadline()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.pong = &payload
+		l.signal()
 		return nil
 	})
 	for {
@@ -211,24 +274,39 @@ func (l *Link) readLoop(handle func(data []byte, text bool)) error {
 		if err == nil {
 			continue
 		}
-		var network net.Error
-		if errors.Is(err, websocket.ErrReadLimit) {
-			err = &CloseError{Code: websocket.CloseMessageTooBig, Reason: "message too big"}
-		}
-		if !errors.As(err, &network) {
-			l.discardInput()
-		}
-		return err
+		return l.readFailed(err)
 	}
 }
 
+// readFailed tells the peer why it is not read any more, if that is its fault
+// and gorilla has not told it, and returns the reason.
+func (l *Link) readFailed(err error) error {
+	var network net.Error
+	var closed *websocket.CloseError
+	var ours *CloseError
+	switch {
+	case errors.As(err, &network):
+		return err
+	case errors.As(err, &closed), errors.As(err, &ours), errors.Is(err, io.EOF):
+	case errors.Is(err, websocket.ErrReadLimit):
+		err = &CloseError{Code: websocket.CloseMessageTooBig, Reason: "message too big"}
+	default:
+		// Malformed frames, of which gorilla has told, or malformed deflate.
+		l.writeClose(websocket.CloseInvalidFramePayloadData, "malformed data")
+	}
+	l.discardInput()
+	return err
+}
+
 func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) error {
-	// gorilla's own limit counts the bytes on the wire; this one is for what
-	// they inflate to.
-	data, err := io.ReadAll(io.LimitReader(aliveReader{r, l}, int64(l.opts.MaxMessage)+1))
-	if err != nil {
+	if l.input.Cap() > 64<<10 {
+		l.input = bytes.Buffer{} // what a large message needed is not kept
+	}
+	l.input.Reset()
+	if _, err := l.input.ReadFrom(io.LimitReader(aliveReader{r, l}, int64(l.opts.MaxMessage)+1)); err != nil {
 		return err
 	}
+	data := bytes.Clone(l.input.Bytes()) // in a slice of its size, for it may be queued for long
 	text := kind == websocket.TextMessage
 	var refusal *CloseError
 	switch {
@@ -305,19 +383,22 @@ func (l *Link) writeLoop() {
 // end, after seeing to it that reading ends too.
 func (l *Link) writeQueue() bool {
 	for {
-		it, more, end := l.next()
+		it, pong, end := l.next()
 		if end != nil {
 			l.closeConn(end)
 			return false
 		}
-		if !more {
+		if pong != nil {
+			_ = l.conn.WriteControl(websocket.PongMessage, []byte(*pong), time.Now().Add(writeTimeout))
+		}
+		if it == nil {
 			return true
 		}
 		_ = l.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		err := l.conn.WriteMessage(websocket.TextMessage, it.data)
 		it.finish(err)
 		l.mu.Lock()
-		l.bytes -= len(it.data)
+		l.bytes -= it.cost()
 		if err != nil {
 			l.closeLocked(fmt.Errorf("write: %w", err))
 		}
@@ -329,27 +410,33 @@ func (l *Link) writeQueue() bool {
 	}
 }
 
-// next takes a message from the queue, or tells that it is empty, or, when the
-// link is closing and there is nothing more to write, why it is.
-func (l *Link) next() (it item, more bool, end error) {
+// next takes what is to be written next: a pong, a message, both, or nothing;
+// or, when the link is closing and there is nothing more to write, it tells why
+// it is.
+func (l *Link) next() (it *item, pong *string, end error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
 	case <-l.read: // the peer is gone: writing has no sense any more
-		return item{}, false, l.end
+		return nil, nil, l.end
 	default:
 	}
-	if len(l.queue) == 0 {
+	pong, l.pong = l.pong, nil
+	for len(l.queue) > 0 && it == nil {
+		it = l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+		if it.withdrawn {
+			it = nil
+		}
+	}
+	if it == nil {
 		l.queue = nil
 		if l.closing {
-			return item{}, false, l.end
+			end = l.end
 		}
-		return item{}, false, nil
 	}
-	it = l.queue[0]
-	l.queue[0] = item{}
-	l.queue = l.queue[1:]
-	return it, true, nil
+	return it, pong, end
 }
 
 // closeConn ends an orderly close: close frame, time for the answer, socket.

@@ -1,6 +1,8 @@
 package link_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -67,20 +69,19 @@ var roomy = link.Options{MaxMessage: 1 << 20, MaxQueued: 1 << 30}
 
 func TestCloseWritesTheQueueFirst(t *testing.T) {
 	l, peer, ended := pair(t, roomy, nil)
-	var done atomic.Int32
 	for i := range 100 {
-		if err := l.Send(fmt.Appendf(nil, "%d", i), func(err error) {
-			if err == nil {
-				done.Add(1)
-			}
-		}); err != nil {
+		if err := l.Send(fmt.Appendf(nil, "%d", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l.Close(4321, "the reason", patience)
-	l.Close(4000, "a second one counts for nothing", patience)
-	if err := l.Send(nil, nil); !errors.Is(err, link.ErrClosed) {
+	if !l.Close(4321, "the reason", patience) || l.Close(4000, "a second one counts for nothing", patience) {
+		t.Error("Close does not tell which was the first")
+	}
+	if err := l.Send(nil); !errors.Is(err, link.ErrClosed) {
 		t.Errorf("Send after Close: %v", err)
+	}
+	if err := l.Write(context.Background(), nil); !errors.Is(err, link.ErrClosed) {
+		t.Errorf("Write after Close: %v", err)
 	}
 	for i := range 100 {
 		if _, data, err := peer.ReadMessage(); err != nil || string(data) != fmt.Sprint(i) {
@@ -94,9 +95,6 @@ func TestCloseWritesTheQueueFirst(t *testing.T) {
 	var ce *link.CloseError
 	if err := receive(t, ended); !errors.As(err, &ce) || ce.Code != 4321 || ce.ByPeer {
 		t.Errorf("Run returned %v", err)
-	}
-	if done.Load() != 100 {
-		t.Errorf("%d were called done", done.Load())
 	}
 }
 
@@ -114,40 +112,27 @@ func TestPeerCloses(t *testing.T) {
 	}
 }
 
-// A peer that vanishes while messages wait: every one is told, with an error or
-// as written, exactly once.
-func TestDoneIsCalledOnce(t *testing.T) {
+// A peer that vanishes while messages wait: every Write has its result.
+func TestPeerVanishes(t *testing.T) {
 	l, peer, ended := pair(t, roomy, nil)
 	const messages = 200
-	var mu sync.Mutex
-	calls := make([]int, messages)
-	failures := 0
-	big := make([]byte, 1<<18) // 50 MiB in all: more than sockets buffer
-	for i := range big {
-		big[i] = 'x'
+	big := bytes.Repeat([]byte{'x'}, 1<<18) // 50 MiB in all: more than sockets buffer
+	results := make(chan error, messages)
+	for range messages {
+		go func() { results <- l.Write(context.Background(), big) }()
 	}
-	for i := range messages {
-		if err := l.Send(big, func(err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			calls[i]++
-			if err != nil {
-				failures++
-			}
-		}); err != nil {
-			t.Fatal(err)
-		}
+	if _, _, err := peer.ReadMessage(); err != nil {
+		t.Fatal(err)
 	}
 	peer.NetConn().(*net.TCPConn).SetLinger(0) // a reset
 	peer.Close()
 	if err := receive(t, ended); err == nil {
 		t.Error("Run returned nil")
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	for i, n := range calls {
-		if n != 1 {
-			t.Errorf("message %d was done %d times", i, n)
+	failures := 0
+	for range messages {
+		if receive(t, results) != nil {
+			failures++
 		}
 	}
 	if failures == 0 {
@@ -162,7 +147,7 @@ func TestQueueIsBounded(t *testing.T) {
 	message := make([]byte, 1<<16) // one alone may exceed the bound, or it could never be sent
 	sent := 0
 	for {
-		err := l.Send(message, nil)
+		err := l.Send(message)
 		if errors.Is(err, link.ErrFull) {
 			break
 		}
@@ -270,7 +255,7 @@ func (o *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, peer, ended := pipePair(t, roomy)
-		if err := l.Send([]byte("never read"), nil); err != nil {
+		if err := l.Send([]byte("never read")); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
@@ -288,17 +273,66 @@ func TestPatience(t *testing.T) {
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, peer, ended := pipePair(t, roomy)
-		done := make(chan error, 1)
 		began := time.Now()
-		if err := l.Send([]byte("never read"), func(err error) { done <- err }); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-done; err == nil {
+		if err := l.Write(context.Background(), []byte("never read")); err == nil {
 			t.Error("it was called written")
 		}
 		if err := <-ended; err == nil || time.Since(began) != time.Minute {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
+		peer.Close()
+	})
+}
+
+// A Write whose context ends: the message that is being written may arrive,
+// those behind it are withdrawn and do not. A ping is answered as soon as there
+// is room.
+func TestWithdrawAndPong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, peer, ended := pipePair(t, roomy)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		results := make(chan error, 2)
+		for _, text := range []string{"begun", "withdrawn"} {
+			go func() { results <- l.Write(ctx, []byte(text)) }()
+			synctest.Wait()
+		}
+		if err := peer.WriteControl(websocket.PingMessage, []byte("are you there"), time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		var withdrawn int
+		for range 2 {
+			err := <-results
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Write returned %v", err)
+			}
+			if errors.Is(err, link.ErrWithdrawn) {
+				withdrawn++
+			}
+		}
+		if withdrawn != 1 {
+			t.Errorf("%d were withdrawn", withdrawn)
+		}
+		if err := l.Send([]byte("after")); err != nil {
+			t.Fatal(err)
+		}
+		pongs := 0
+		peer.SetPongHandler(func(payload string) error {
+			if payload == "are you there" {
+				pongs++
+			}
+			return nil
+		})
+		for _, want := range []string{"begun", "after"} {
+			if _, data, err := peer.ReadMessage(); err != nil || string(data) != want {
+				t.Errorf("got %q, %v; want %q", data, err, want)
+			}
+		}
+		if pongs != 1 {
+			t.Errorf("%d pongs", pongs)
+		}
+		l.Close(1000, "", 0)
+		<-ended
 		peer.Close()
 	})
 }
