@@ -18,44 +18,11 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
-// pipes is a network in memory, for tests whose clock is synctest's: a wait
-// for a real socket would stop it.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-
-func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.conns <- there:
-		return here, nil
-	case <-p.done:
-		return nil, errors.New("connection refused")
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // serveOn runs a server on the pipes until stop.
-func serveOn(t *testing.T, p *pipes, cfg crosscomm.Config) (svc *crosscomm.Service, stop func()) {
+func serveOn(t *testing.T, p *testkit.Pipes, cfg crosscomm.Config) (svc *crosscomm.Service, stop func()) {
 	t.Helper()
 	cfg.Role = crosscomm.Server
 	svc, err := crosscomm.New(cfg)
@@ -73,9 +40,9 @@ func serveOn(t *testing.T, p *pipes, cfg crosscomm.Config) (svc *crosscomm.Servi
 	}
 }
 
-func clientOn(t *testing.T, p *pipes, id string, cfg crosscomm.Config) *crosscomm.Service {
+func clientOn(t *testing.T, p *testkit.Pipes, id string, cfg crosscomm.Config) *crosscomm.Service {
 	t.Helper()
-	cfg.Role, cfg.ClientID, cfg.DialContext = crosscomm.Client, id, p.dial
+	cfg.Role, cfg.ClientID, cfg.DialContext = crosscomm.Client, id, p.Dial
 	svc, err := crosscomm.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -83,9 +50,9 @@ func clientOn(t *testing.T, p *pipes, id string, cfg crosscomm.Config) *crosscom
 	return svc
 }
 
-func rawOn(t *testing.T, p *pipes, id string) *rawPeer {
+func rawOn(t *testing.T, p *testkit.Pipes, id string) *rawPeer {
 	t.Helper()
-	conn, _, err := (&websocket.Dialer{NetDialContext: p.dial}).Dial("ws://server/", nil)
+	conn, _, err := (&websocket.Dialer{NetDialContext: p.Dial}).Dial("ws://server/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +70,7 @@ func rawOn(t *testing.T, p *pipes, id string) *rawPeer {
 func TestHeartbeatTimeout(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		logs := new(logBuffer)
 		server, stop := serveOn(t, network, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
 		defer stop()
@@ -151,7 +118,7 @@ func TestHeartbeatTimeout(t *testing.T) {
 // A client pings, so that it notices a server that is gone without a word.
 func TestClientNoticesADeadServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		defer network.Close()
 		down := make(chan time.Time, 1)
 		c := clientOn(t, network, "c", crosscomm.Config{NoReconnect: true, OnDown: func(error) { down <- time.Now() }})
@@ -180,7 +147,7 @@ func TestClientNoticesADeadServer(t *testing.T) {
 // is away for an hour.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		_, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true})
 		var mu sync.Mutex
 		var attempts []time.Time
@@ -189,7 +156,7 @@ func TestBackoff(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			attempts = append(attempts, time.Now())
-			return current.dial(ctx, nw, addr)
+			return current.Dial(ctx, nw, addr)
 		}
 		up := make(chan bool, 10)
 		c, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, ClientID: "c", DialContext: dial, OnUp: func() { up <- true }})
@@ -221,7 +188,7 @@ func TestBackoff(t *testing.T) {
 		if n < 160 || n > 360 {
 			t.Errorf("%d attempts in %v", n, total)
 		}
-		current = newPipes()
+		current = testkit.NewPipes()
 		_, stop = serveOn(t, current, crosscomm.Config{NoStateFile: true})
 		mu.Unlock()
 		<-up
@@ -250,7 +217,7 @@ func TestStateFileIsWrittenRarely(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "cross_comm_clients.yaml")
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir})
 		writes := 0
 		var last os.FileInfo
@@ -282,11 +249,11 @@ func TestStateFileIsWrittenRarely(t *testing.T) {
 
 // fakeServer logs the client in by hand, with the answer given, and returns the
 // server's end of the connection.
-func fakeServer(t *testing.T, network *pipes, c *crosscomm.Service, answer string) *rawPeer {
+func fakeServer(t *testing.T, network *testkit.Pipes, c *crosscomm.Service, answer string) *rawPeer {
 	t.Helper()
 	loggedIn := make(chan error, 1)
 	go func() { loggedIn <- c.Login(context.Background()) }()
-	server := &rawPeer{Conn: handshake(t, <-network.conns), t: t}
+	server := &rawPeer{Conn: handshake(t, <-network.Conns), t: t}
 	if got := server.read(); !strings.Contains(got, `"msg_type":"login"`) {
 		t.Fatalf("the first frame is %s", got)
 	}
@@ -302,7 +269,7 @@ func fakeServer(t *testing.T, network *pipes, c *crosscomm.Service, answer strin
 func handshake(t *testing.T, conn net.Conn) *websocket.Conn {
 	t.Helper()
 	upgraded := make(chan *websocket.Conn, 1)
-	l := newPipes()
+	l := testkit.NewPipes()
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := new(websocket.Upgrader).Upgrade(w, r, nil)
 		if err != nil {
@@ -312,6 +279,6 @@ func handshake(t *testing.T, conn net.Conn) *websocket.Conn {
 	})}
 	t.Cleanup(func() { srv.Close() })
 	go srv.Serve(l)
-	l.conns <- conn
+	l.Conns <- conn
 	return <-upgraded
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 func TestEveryType(t *testing.T) {
@@ -53,7 +54,7 @@ func TestEveryType(t *testing.T) {
 			if err := a.SendMessage(ctx, tc.content, tc.typ, to); err != nil {
 				t.Fatalf("%v as %s: %v", tc.content, tc.typ, err)
 			}
-			m := receive(t, onB)
+			m := testkit.Receive(t, onB)
 			if got := tc.check(m); got != tc.want {
 				t.Errorf("%v as %s: got %v, want %v", tc.content, tc.typ, got, tc.want)
 			}
@@ -64,7 +65,7 @@ func TestEveryType(t *testing.T) {
 				t.Errorf("timestamp is %v", m.Time())
 			}
 		}
-		receive(t, onServer) // once, for "all"
+		testkit.Receive(t, onServer) // once, for "all"
 	}
 	if len(onServer) != 0 || len(onA) != 0 {
 		t.Errorf("%d messages too many on the server, %d on the sender", len(onServer), len(onA))
@@ -87,7 +88,7 @@ func TestServerSendsAndListens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if m := receive(t, onServer); m.Text() != "for the server" {
+	if m := testkit.Receive(t, onServer); m.Text() != "for the server" {
 		t.Errorf("the server's listener got %+v", m)
 	}
 	if err := server.SendMessage(ctx, "for a", crosscomm.TypeText, "a"); err != nil {
@@ -96,11 +97,11 @@ func TestServerSendsAndListens(t *testing.T) {
 	if err := server.SendMessage(ctx, []int{1}, crosscomm.TypeDict, crosscomm.All); err != nil {
 		t.Fatal(err)
 	}
-	if m := receive(t, onA); m.Text() != "for a" || m.FromClientID != "server" {
+	if m := testkit.Receive(t, onA); m.Text() != "for a" || m.FromClientID != "server" {
 		t.Errorf("a got %+v", m)
 	}
-	receive(t, onA)
-	if m := receive(t, onB); string(m.Content) != "[1]" {
+	testkit.Receive(t, onA)
+	if m := testkit.Receive(t, onB); string(m.Content) != "[1]" {
 		t.Errorf("b got %+v", m)
 	}
 	if err := server.SendMessage(ctx, "x", crosscomm.TypeText, "nobody"); !errors.Is(err, crosscomm.ErrOffline) {
@@ -265,7 +266,7 @@ func TestListClientsConcurrently(t *testing.T) {
 		}()
 	}
 	for range cap(errs) {
-		if err := receive(t, errs); err != nil {
+		if err := testkit.Receive(t, errs); err != nil {
 			t.Error(err)
 		}
 	}
@@ -308,18 +309,18 @@ func TestListenersDoNotHoldUpOthers(t *testing.T) {
 		}
 	}
 	for i := range 10 {
-		if m := receive(t, free); m.Text() != fmt.Sprint(i) {
+		if m := testkit.Receive(t, free); m.Text() != fmt.Sprint(i) {
 			t.Errorf("message %d is %q", i, m.Text())
 		}
 	}
 	close(release)
-	receive(t, done)
+	testkit.Receive(t, done)
 	for i := range 10 {
-		if m := receive(t, onA); blocked[i] != fmt.Sprint(i) || m.Text() != fmt.Sprint("got ", i) {
+		if m := testkit.Receive(t, onA); blocked[i] != fmt.Sprint(i) || m.Text() != fmt.Sprint("got ", i) {
 			t.Errorf("%d: the listener got %q, the answer is %q", i, blocked[i], m.Text())
 		}
 	}
-	eventually(t, "failures are logged", func() bool {
+	testkit.Eventually(t, "failures are logged", func() bool {
 		return strings.Count(logs.String(), "oh dear") >= 10 && strings.Count(logs.String(), "no use") >= 10
 	})
 }
@@ -338,10 +339,10 @@ func TestRemoveListener(t *testing.T) {
 		if err := a.SendMessage(ctx, text, crosscomm.TypeText, "b"); err != nil {
 			t.Fatal(err)
 		}
-		receive(t, other)
+		testkit.Receive(t, other)
 	}
 	send("one")
-	receive(t, calls)
+	testkit.Receive(t, calls)
 	remove()
 	remove() // does nothing
 	send("two")
@@ -360,13 +361,13 @@ func TestProtocolMessagesAndListeners(t *testing.T) {
 	if err := c.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	if m := receive(t, responses); m.FromClientID != "server" || string(m.Content) != `{"status":"success"}` && string(m.Content) != `{"status": "success"}` {
+	if m := testkit.Receive(t, responses); m.FromClientID != "server" || string(m.Content) != `{"status":"success"}` && string(m.Content) != `{"status": "success"}` {
 		t.Errorf("got %+v", m)
 	}
 	evil := loginRaw(t, server.addr, "evil")
 	evil.write(frameOf("evil", "c", "list_clients_response", `"{}"`))
 	evil.write(frameOf("evil", "c", "text", `"after"`))
-	if m := receive(t, all); m.Text() != "after" {
+	if m := testkit.Receive(t, all); m.Text() != "after" {
 		t.Errorf("got %+v", m)
 	}
 }
@@ -382,8 +383,8 @@ func TestLogoutFromListener(t *testing.T) {
 	if err := a.SendMessage(testContext(t), "quit", crosscomm.TypeText, "b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, done); err != nil {
+	if err := testkit.Receive(t, done); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "b is offline", func() bool { return slices.Equal(server.GetOnlineClients(), []string{"a"}) })
+	testkit.Eventually(t, "b is offline", func() bool { return slices.Equal(server.GetOnlineClients(), []string{"a"}) })
 }

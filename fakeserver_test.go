@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 // Servers that do what ours never does.
 
 func TestListClientsOfAMuteServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		c := clientOn(t, network, "c", crosscomm.Config{})
 		server := fakeServer(t, network, c, `{"status": "success"}`)
 		requests := make(chan string, 100)
@@ -93,7 +94,7 @@ func TestListClientsOfAMuteServer(t *testing.T) {
 
 func TestServerThatSaysNo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		c := clientOn(t, network, "c", crosscomm.Config{RetryLogin: true})
 		server := fakeServer(t, network, c, `{"status": "wrong password"}`)
 		server.Close()
@@ -106,7 +107,7 @@ func TestServerThatSaysNo(t *testing.T) {
 // A server that takes each login and drops the link at once is not hammered.
 func TestServerThatDropsLogins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		c := clientOn(t, network, "c", crosscomm.Config{})
 		first := fakeServer(t, network, c, `{"status": "success"}`)
 		logins := 0
@@ -116,7 +117,7 @@ func TestServerThatDropsLogins(t *testing.T) {
 			defer close(done)
 			for {
 				select {
-				case conn := <-network.conns:
+				case conn := <-network.Conns:
 					server := &rawPeer{Conn: handshake(t, conn), t: t}
 					server.read()
 					server.write(frameOf("server", "c", "login_response", `{"status": "success"}`))
@@ -174,7 +175,7 @@ func TestLoginUnderWay(t *testing.T) {
 // waits.
 func TestBlockedListener(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true})
 		a, b := clientOn(t, network, "a", crosscomm.Config{}), clientOn(t, network, "b", crosscomm.Config{})
 		release := make(chan struct{})
@@ -214,7 +215,7 @@ func TestBlockedListener(t *testing.T) {
 // The end of a server takes a second at most, whatever the peers do.
 func TestStopWaitsForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true})
 		asleep := rawOn(t, network, "asleep")
 		if err := server.SendMessage(context.Background(), "never read", crosscomm.TypeText, "asleep"); err != nil {
@@ -241,8 +242,8 @@ func TestPanicsInCallbacks(t *testing.T) {
 	if err := c.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	receive(t, up)
-	eventually(t, "both are logged", func() bool {
+	testkit.Receive(t, up)
+	testkit.Eventually(t, "both are logged", func() bool {
 		return strings.Contains(logs.String(), "in OnLogin") && strings.Contains(logs.String(), "in OnUp")
 	})
 }
@@ -255,11 +256,11 @@ func TestOwnMessagesAreNotHeard(t *testing.T) {
 	if err := a.SendMessage(testContext(t), "to myself", crosscomm.TypeText, "a"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it came back", func() bool { return server.Stats().Delivered >= 2 }) // the login's answer and this
+	testkit.Eventually(t, "it came back", func() bool { return server.Stats().Delivered >= 2 }) // the login's answer and this
 	if err := server.SendMessage(testContext(t), "after", crosscomm.TypeText, "a"); err != nil {
 		t.Fatal(err)
 	}
-	if m := receive(t, onA); m.Text() != "after" {
+	if m := testkit.Receive(t, onA); m.Text() != "after" {
 		t.Errorf("got %q", m.Text())
 	}
 }
@@ -275,10 +276,10 @@ func TestAnyPort(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- svc.StartServer(ctx) }()
-	eventually(t, "it listens", func() bool { return svc.Addr() != nil })
+	testkit.Eventually(t, "it listens", func() bool { return svc.Addr() != nil })
 	login(t, svc.Addr().String(), "c")
 	cancel()
-	if err := receive(t, done); err != nil || svc.Addr() != nil {
+	if err := testkit.Receive(t, done); err != nil || svc.Addr() != nil {
 		t.Errorf("after the end: %v, %v", err, svc.Addr())
 	}
 }

@@ -19,16 +19,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscomm/crosscomm-go"
-	"github.com/crosscomm/crosscomm-go/internal/testport"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
-
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -76,7 +73,7 @@ func startServerAt(t *testing.T, cfg crosscomm.Config, addr string, prepare ...f
 			if err != nil {
 				t.Errorf("Serve: %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(testkit.Patience):
 			t.Error("the server does not stop")
 		}
 	})
@@ -88,7 +85,7 @@ func (s *testServer) url() string { return "ws://" + s.addr + "/" }
 
 // freeAddr returns an address for a server that will be there, or there again,
 // later.
-func freeAddr(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testport.Free(t)) }
+func freeAddr(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
 
 // newClient makes a client of the server at addr, logged out at the end of the
 // test.
@@ -129,33 +126,6 @@ func collect(svc *crosscomm.Service, opts crosscomm.ListenerOptions) <-chan *cro
 		return nil
 	}, opts)
 	return ch
-}
-
-func receive[T any](t *testing.T, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
-}
-
-// eventually waits until the condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("it never came true: %s", what)
-		}
-	}
 }
 
 // rawPeer is a bare WebSocket connection, for what no client of ours would do.
@@ -211,7 +181,7 @@ func (p *rawPeer) read() string {
 }
 
 func (p *rawPeer) next() (int, []byte, error) {
-	_ = p.SetReadDeadline(time.Now().Add(patience))
+	_ = p.SetReadDeadline(time.Now().Add(testkit.Patience))
 	return p.ReadMessage()
 }
 

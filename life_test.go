@@ -16,7 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go"
-	"github.com/crosscomm/crosscomm-go/internal/testport"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 // A peer that stops reading costs the others nothing, and is closed with a
@@ -35,7 +35,7 @@ func TestSlowPeer(t *testing.T) {
 		if err := sender.SendMessage(ctx, fmt.Sprint(sent, " ", padding), crosscomm.TypeText, crosscomm.All); err != nil {
 			t.Fatal(err)
 		}
-		if m := receive(t, onFast); !strings.HasPrefix(m.Text(), fmt.Sprint(sent, " ")) {
+		if m := testkit.Receive(t, onFast); !strings.HasPrefix(m.Text(), fmt.Sprint(sent, " ")) {
 			t.Fatalf("message %d is %.10s", sent, m.Text())
 		}
 		if sent++; sent > 2000 {
@@ -56,7 +56,7 @@ func TestSlowPeer(t *testing.T) {
 			t.Fatalf("message %d is %.300s", i, data)
 		}
 	}
-	eventually(t, "it is offline", func() bool { return slices.Equal(server.GetOnlineClients(), []string{"fast", "sender"}) })
+	testkit.Eventually(t, "it is offline", func() bool { return slices.Equal(server.GetOnlineClients(), []string{"fast", "sender"}) })
 	if !strings.Contains(logs.String(), "reads too slowly") {
 		t.Error("nothing was logged")
 	}
@@ -109,7 +109,7 @@ func TestOrderUnderLoad(t *testing.T) {
 	}
 	wg.Wait()
 	for range clients {
-		receive(t, done)
+		testkit.Receive(t, done)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestStop(t *testing.T) {
 	}()
 	polite.closedWith(websocket.CloseGoingAway, "server stopped")
 	mute.closedWith(websocket.CloseGoingAway, "server stopped")
-	receive(t, stopped)
+	testkit.Receive(t, stopped)
 	if server.IsConnected() {
 		t.Error("it still says that it serves")
 	}
@@ -154,7 +154,7 @@ func TestStopEndsListeners(t *testing.T) {
 	if err := a.SendMessage(testContext(t), "x", crosscomm.TypeText, crosscomm.ServerID); err != nil {
 		t.Fatal(err)
 	}
-	receive(t, began)
+	testkit.Receive(t, began)
 	server.stop()
 	if len(ended) != 1 {
 		t.Error("the server has stopped, but a listener has not")
@@ -162,7 +162,7 @@ func TestStopEndsListeners(t *testing.T) {
 }
 
 func TestStartServer(t *testing.T) {
-	port := testport.Free(t)
+	port := testkit.FreePort(t)
 	busy, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestStartServer(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- svc.StartServer(ctx) }()
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		eventually(t, "it listens", svc.IsConnected)
+		testkit.Eventually(t, "it listens", svc.IsConnected)
 		if err := svc.StartServer(ctx); err == nil {
 			t.Error("it was started twice")
 		}
@@ -196,7 +196,7 @@ func TestStartServer(t *testing.T) {
 		} else if err := svc.Stop(ctx); err != nil {
 			t.Error(err)
 		}
-		if err := receive(t, done); err != nil {
+		if err := testkit.Receive(t, done); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -236,7 +236,7 @@ func TestEmbedded(t *testing.T) {
 	if err := svc.Stop(ctx); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "a is down", func() bool { return !a2.IsConnected() })
+	testkit.Eventually(t, "a is down", func() bool { return !a2.IsConnected() })
 	if err := a2.SendMessage(ctx, "x", crosscomm.TypeText, crosscomm.All); !errors.Is(err, crosscomm.ErrNotConnected) {
 		t.Errorf("after the end: %v", err)
 	}
@@ -254,7 +254,7 @@ func TestClientIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := login(t, server.addr, "robot")
-	err := receive(t, down)
+	err := testkit.Receive(t, down)
 	var ce *crosscomm.CloseError
 	if !errors.Is(err, crosscomm.ErrReplaced) || !errors.As(err, &ce) || ce.Code != crosscomm.CloseReplaced || !ce.ByPeer {
 		t.Errorf("OnDown: %v", err)
@@ -269,7 +269,7 @@ func TestClientIsReplaced(t *testing.T) {
 	if err := first.Login(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the second is replaced", func() bool { return !second.IsConnected() && first.IsConnected() })
+	testkit.Eventually(t, "the second is replaced", func() bool { return !second.IsConnected() && first.IsConnected() })
 }
 
 func TestLoginErrors(t *testing.T) {
@@ -316,10 +316,10 @@ func TestRetryLogin(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- c.Login(ctx) }()
 	for range 3 {
-		receive(t, attempts)
+		testkit.Receive(t, attempts)
 	}
 	server := startServerAt(t, crosscomm.Config{}, addr)
-	if err := receive(t, result); err != nil {
+	if err := testkit.Receive(t, result); err != nil {
 		t.Error(err)
 	}
 	if got := server.GetOnlineClients(); !slices.Equal(got, []string{"early"}) {
@@ -348,7 +348,7 @@ func TestReconnect(t *testing.T) {
 	}
 	want := func(event string) {
 		t.Helper()
-		if got := receive(t, events); got != event {
+		if got := testkit.Receive(t, events); got != event {
 			t.Fatalf("got %s, want %s", got, event)
 		}
 	}
@@ -369,18 +369,18 @@ func TestReconnect(t *testing.T) {
 			onServer = collect(svc, crosscomm.ListenerOptions{})
 		})
 		want("up")
-		if err := receive(t, sent); err != nil {
+		if err := testkit.Receive(t, sent); err != nil {
 			t.Error(err)
 		}
 		for i := range 5 {
-			if m := receive(t, onServer); m.Text() != fmt.Sprint(i) {
+			if m := testkit.Receive(t, onServer); m.Text() != fmt.Sprint(i) {
 				t.Errorf("message %d is %q", i, m.Text())
 			}
 		}
 		if err := server.SendMessage(testContext(t), fmt.Sprint("round ", round), crosscomm.TypeText, "a"); err != nil {
 			t.Fatal(err)
 		}
-		if m := receive(t, onA); m.Text() != fmt.Sprint("round ", round) {
+		if m := testkit.Receive(t, onA); m.Text() != fmt.Sprint("round ", round) {
 			t.Errorf("got %q", m.Text())
 		}
 	}
@@ -401,7 +401,7 @@ func TestSendWhileDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.stop()
-	receive(t, down)
+	testkit.Receive(t, down)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 	defer cancel()
 	err := a.SendMessage(ctx, "x", crosscomm.TypeText, crosscomm.All)
@@ -416,7 +416,7 @@ func TestSendWhileDown(t *testing.T) {
 	if err := a.Logout(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if err := receive(t, sent); !errors.Is(err, crosscomm.ErrNotConnected) {
+	if err := testkit.Receive(t, sent); !errors.Is(err, crosscomm.ErrNotConnected) {
 		t.Errorf("a send during Logout: %v", err)
 	}
 }
@@ -463,7 +463,7 @@ func TestLogoutFlushes(t *testing.T) {
 		if err := c.Logout(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
-		if m := receive(t, onServer); m.Text() != fmt.Sprint(i) {
+		if m := testkit.Receive(t, onServer); m.Text() != fmt.Sprint(i) {
 			t.Fatalf("got %q", m.Text())
 		}
 	}
@@ -486,7 +486,7 @@ func TestCompression(t *testing.T) {
 		if err := b.SendMessage(ctx, text, crosscomm.TypeText, "a"); err != nil {
 			t.Fatal(err)
 		}
-		if receive(t, onA).Text() != text || receive(t, onB).Text() != text {
+		if testkit.Receive(t, onA).Text() != text || testkit.Receive(t, onB).Text() != text {
 			t.Error("the text has changed")
 		}
 	}

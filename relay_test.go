@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 // recording is a frame of the real Python or Java peers.
@@ -185,7 +186,7 @@ func TestRefusedFrames(t *testing.T) {
 		t.Errorf("the first that was relayed is %s", got)
 	}
 	want := uint64(len(bad) + len(early) + 500)
-	eventually(t, "all are counted", func() bool { return server.Stats().Refused == want })
+	testkit.Eventually(t, "all are counted", func() bool { return server.Stats().Refused == want })
 	if n := strings.Count(logs.String(), "a frame was refused"); n < 1 || n > 60 {
 		t.Errorf("%d log lines", n)
 	}
@@ -228,9 +229,9 @@ func TestLoginVariants(t *testing.T) {
 		}
 	}
 	p.write(frameOf("swift", "server", "logout", "{}"))
-	eventually(t, "logged out", func() bool { return len(server.GetOnlineClients()) == 0 })
+	testkit.Eventually(t, "logged out", func() bool { return len(server.GetOnlineClients()) == 0 })
 	p.write(frameOf("swift", "all", "text", `"x"`))
-	eventually(t, "refused", func() bool { return server.Stats().Refused == 1 })
+	testkit.Eventually(t, "refused", func() bool { return server.Stats().Refused == 1 })
 	p.write(frameOf("other", "server", "login", "{}"))
 	if got := p.read(); !strings.Contains(got, `"to_client_id":"other"`) {
 		t.Fatalf("got %s", got)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 func stateFile(dir string) string { return filepath.Join(dir, "cross_comm_clients.yaml") }
@@ -148,8 +149,8 @@ func TestStateFileIsMerged(t *testing.T) {
 	dir := t.TempDir()
 	server := startServer(t, crosscomm.Config{DataDir: dir})
 	login(t, server.addr, "ours")
-	eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
-	unlock, err := filelock.Lock(stateFile(dir)+".lock", patience)
+	testkit.Eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
+	unlock, err := filelock.Lock(stateFile(dir)+".lock", testkit.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestStateFileIsMerged(t *testing.T) {
 	unlock()
 	for _, id := range []string{"second", "third"} {
 		login(t, server.addr, id)
-		eventually(t, "it is written", func() bool { return strings.Contains(readState(t, dir), id) })
+		testkit.Eventually(t, "it is written", func() bool { return strings.Contains(readState(t, dir), id) })
 	}
 	if !slices.Contains(ids(server.Clients()), "theirs") {
 		t.Errorf("known: %v", ids(server.Clients()))
@@ -174,7 +175,7 @@ func TestStateFileIsMerged(t *testing.T) {
 func TestStateIsWrittenAfterAFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		network := newPipes()
+		network := testkit.NewPipes()
 		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir})
 		rawOn(t, network, "first").Close()
 		<-time.After(2 * time.Second)
@@ -207,7 +208,7 @@ func TestOddIDsInStateFile(t *testing.T) {
 	server.stop()
 	logs := new(logBuffer)
 	server = startServer(t, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
-	eventually(t, "it is ready", server.IsConnected)
+	testkit.Eventually(t, "it is ready", server.IsConnected)
 	login(t, server.addr, "last")
 	if got := ids(server.Clients()); len(got) != len(odd)+1 {
 		t.Errorf("read %q\n%s", got, logs)
@@ -255,8 +256,8 @@ func TestStateFileLockIsHeld(t *testing.T) {
 	dir := t.TempDir()
 	server := startServer(t, crosscomm.Config{DataDir: dir})
 	login(t, server.addr, "first")
-	eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
-	unlock, err := filelock.Lock(stateFile(dir)+".lock", patience)
+	testkit.Eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
+	unlock, err := filelock.Lock(stateFile(dir)+".lock", testkit.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func TestStateFileLockIsHeld(t *testing.T) {
 	for range 20 {
 		login(t, server.addr, "second")
 	}
-	if d := time.Since(began); d > patience/2 {
+	if d := time.Since(began); d > testkit.Patience/2 {
 		t.Errorf("20 logins took %v", d)
 	}
 	if strings.Contains(readState(t, dir), "second") {

@@ -16,10 +16,8 @@ import (
 	"time"
 
 	"github.com/crosscomm/crosscomm-go"
-	"github.com/crosscomm/crosscomm-go/internal/testport"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
-
-const patience = 60 * time.Second
 
 // example is a running example.
 type example struct {
@@ -57,7 +55,7 @@ func start(t *testing.T, name string, args ...string) *example {
 // prints waits for the texts, in this order, among what the example prints.
 func (e *example) prints(texts ...string) {
 	e.t.Helper()
-	end := time.After(patience)
+	end := time.After(testkit.Patience)
 	for _, text := range texts {
 		for found := false; !found; {
 			select {
@@ -93,7 +91,7 @@ func (e *example) ends() {
 
 func waitForPort(t *testing.T, port string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; <-time.After(10 * time.Millisecond) {
+	for deadline := time.Now().Add(testkit.Patience); ; <-time.After(10 * time.Millisecond) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			conn.Close()
@@ -106,7 +104,7 @@ func waitForPort(t *testing.T, port string) {
 }
 
 func TestServerAndClient(t *testing.T) {
-	port := fmt.Sprint(testport.Free(t))
+	port := fmt.Sprint(testkit.FreePort(t))
 	server := start(t, "server", "-ip", "127.0.0.1", "-port", port)
 	waitForPort(t, port)
 	first := start(t, "client", "-port", port, "-id", "target_client_id")
@@ -114,7 +112,7 @@ func TestServerAndClient(t *testing.T) {
 	second := start(t, "client", "-port", port)
 	second.prints("2 clients (only those online: false)", "target_client_id, online: true", "listening")
 	want := map[string]bool{"Hello everyone!": true, "JSON: map[data:test type:notification]": true, "dict: {Action:update ID:123}": true, `11 bytes: "Binary data"`: true, "Private message": true}
-	for end := time.After(patience); len(want) > 0; {
+	for end := time.After(testkit.Patience); len(want) > 0; {
 		var line string
 		select {
 		case line = <-first.lines:
@@ -140,7 +138,7 @@ func TestMulticlient(t *testing.T) {
 }
 
 func TestEmbed(t *testing.T) {
-	port := fmt.Sprint(testport.Free(t))
+	port := fmt.Sprint(testkit.FreePort(t))
 	e := start(t, "embed", "-addr", "127.0.0.1:"+port)
 	waitForPort(t, port)
 	resp, err := http.Get("http://127.0.0.1:" + port + "/online")
@@ -181,7 +179,7 @@ func TestEmbed(t *testing.T) {
 		if text != "hello from HTTP" {
 			t.Errorf("the client got %q", text)
 		}
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		t.Error("the client got nothing")
 	}
 	if err := client.Logout(context.Background()); err != nil {

@@ -5,10 +5,8 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +14,7 @@ import (
 	"time"
 
 	"github.com/crosscomm/crosscomm-go"
-	"github.com/crosscomm/crosscomm-go/internal/filelock"
-	"github.com/crosscomm/crosscomm-go/internal/testport"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 // The contents are those of the recordings: what Python was told to send, what
@@ -41,7 +38,7 @@ func forEachContent(t *testing.T, do func(t *testing.T, c content)) {
 }
 
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -65,7 +62,7 @@ func startGoServer(t *testing.T, cfg crosscomm.Config, addr string) (svc *crossc
 	go func() { done <- svc.Serve(ctx, l) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := receive(t, done); err != nil {
+		if err := testkit.Receive(t, done); err != nil {
 			t.Error(err)
 		}
 	})
@@ -95,31 +92,6 @@ func collect(svc *crosscomm.Service) <-chan *crosscomm.Message {
 		return nil
 	}, crosscomm.ListenerOptions{})
 	return ch
-}
-
-func receive[T any](t *testing.T, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
-}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	end := time.After(patience)
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatalf("it never came true: %s", what)
-		}
-	}
 }
 
 // sameJSON compares JSON texts, which may hold NaN, by what they say.
@@ -171,8 +143,8 @@ func TestPythonClientsOnGoServer(t *testing.T) {
 
 	forEachContent(t, func(t *testing.T, c content) {
 		p.send("py_a", c.Type, c.Python, "all")
-		checkGo(t, receive(t, onGo), c)
-		checkGo(t, receive(t, onServer), c)
+		checkGo(t, testkit.Receive(t, onGo), c)
+		checkGo(t, testkit.Receive(t, onServer), c)
 		if e := p.message("py_b"); e.PyType != c.PyType || e.Content != c.Received || e.OSSKey != nil {
 			t.Errorf("Python got %+v, want %+v", e, c)
 		}
@@ -181,9 +153,9 @@ func TestPythonClientsOnGoServer(t *testing.T) {
 			t.Errorf("Python got %+v, want %+v", e, c)
 		}
 		p.send("py_a", c.Type, c.Python, "go")
-		checkGo(t, receive(t, onGo), c)
+		checkGo(t, testkit.Receive(t, onGo), c)
 		p.send("py_a", c.Type, c.Python, "server")
-		checkGo(t, receive(t, onServer), c)
+		checkGo(t, testkit.Receive(t, onServer), c)
 	})
 	if len(onGo) != 0 || len(onServer) != 0 {
 		t.Errorf("%d messages too many at the Go client, %d at the server", len(onGo), len(onServer))
@@ -241,7 +213,7 @@ func TestGoSendsToPython(t *testing.T) {
 						t.Errorf("Python got %+v, want %+v", e, c)
 					}
 				}
-				if m := receive(t, onB); !sameJSON(string(m.Content), c.Wire) {
+				if m := testkit.Receive(t, onB); !sameJSON(string(m.Content), c.Wire) {
 					t.Errorf("Go got %s, want %s", m.Content, c.Wire)
 				}
 			})
@@ -269,7 +241,7 @@ func TestOrder(t *testing.T) {
 		t.Fatalf("Python sent %s", got)
 	}
 	for i := range count {
-		if m := receive(t, onGo); m.Text() != fmt.Sprint("n", i) {
+		if m := testkit.Receive(t, onGo); m.Text() != fmt.Sprint("n", i) {
 			t.Fatalf("Go: message %d is %s", i, m.Text())
 		}
 		if e := p.message("py_b"); e.Content != fmt.Sprintf(`"n%d"`, i) {
@@ -294,7 +266,7 @@ func TestLists(t *testing.T) {
 			ctx := testContext(t)
 			// A Python login does not wait for the answer, so it may be seen a
 			// little later.
-			eventually(t, "both are online", func() bool {
+			testkit.Eventually(t, "both are online", func() bool {
 				list, err := a.ListClients(ctx, true)
 				if err != nil {
 					t.Fatal(err)
@@ -334,196 +306,11 @@ func TestLists(t *testing.T) {
 			}
 			// The original shows those who logged out as online; we do not.
 			p.call("logout", map[string]any{"name": "py"})
-			eventually(t, "py is offline", func() bool { return slices.Equal(server.GetOnlineClients(), []string{"go_a"}) })
+			testkit.Eventually(t, "py is offline", func() bool { return slices.Equal(server.GetOnlineClients(), []string{"go_a"}) })
 			list, err = a.ListClients(ctx, false)
 			if err != nil || list.TotalCount != 2 || list.Clients[1].Online {
 				t.Errorf("after py's logout: %+v, %v", list, err)
 			}
 		})
-	}
-}
-
-// A Python client whose heartbeats end becomes unreachable, and its next
-// heartbeat brings it back.
-func TestHeartbeatTimeout(t *testing.T) {
-	server, port, _ := startGoServer(t, crosscomm.Config{HeartbeatInterval: 100 * time.Millisecond, HeartbeatTimeout: 700 * time.Millisecond}, "127.0.0.1:0")
-	p := startPython(t)
-	a := goClient(t, "go", port, crosscomm.Config{HeartbeatInterval: 100 * time.Millisecond})
-	p.client("py", port, map[string]any{"interval": 0.1})
-	online := func() bool { return slices.Contains(server.GetOnlineClients(), "py") }
-	eventually(t, "py is online", online)
-	p.call("stop_heartbeats", map[string]any{"name": "py"})
-	eventually(t, "py has timed out", func() bool { return !online() })
-	ctx := testContext(t)
-	if list, err := a.ListClients(ctx, true); err != nil || list.TotalCount != 1 {
-		t.Errorf("after the time-out: %+v, %v", list, err)
-	}
-	if err := server.SendMessage(ctx, "lost", crosscomm.TypeText, "py"); !errors.Is(err, crosscomm.ErrOffline) {
-		t.Errorf("to one who has timed out: %v", err)
-	}
-	eventually(t, "py is back", func() bool {
-		p.call("heartbeat_once", map[string]any{"name": "py"})
-		return server.SendMessage(ctx, "welcome back", crosscomm.TypeText, "py") == nil
-	})
-	if e := p.message("py"); e.Content != `"welcome back"` {
-		t.Errorf("got %+v", e)
-	}
-}
-
-// Our client's heartbeats keep it online on the real server, with a short
-// time-out.
-func TestGoHeartbeatsOnPythonServer(t *testing.T) {
-	p := startPython(t)
-	port := p.server("server", 0, map[string]any{"interval": 0.1, "timeout": 3.0})
-	goClient(t, "go", port, crosscomm.Config{HeartbeatInterval: 100 * time.Millisecond})
-	observer := goClient(t, "observer", port, crosscomm.Config{HeartbeatInterval: 50 * time.Millisecond})
-	ctx := testContext(t)
-	for end := time.After(5 * time.Second); ; {
-		list, err := observer.ListClients(ctx, true)
-		if err != nil || list.TotalCount != 2 {
-			t.Fatalf("%+v, %v", list, err)
-		}
-		select {
-		case <-end:
-			return
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// Two programs with one id: the newer one has it, also after the older one's
-// connection has ended.
-func TestTakeOver(t *testing.T) {
-	server, port, _ := startGoServer(t, crosscomm.Config{}, "127.0.0.1:0")
-	p, q := startPython(t), startPython(t)
-	p.client("robot", port, nil)
-	eventually(t, "the first is online", func() bool { return len(server.GetOnlineClients()) == 1 })
-	q.client("robot", port, nil)
-	eventually(t, "the first is disconnected", func() bool {
-		return string(p.call("connected", map[string]any{"name": "robot"})) == "false"
-	})
-	ctx := testContext(t)
-	if err := server.SendMessage(ctx, "for the newer", crosscomm.TypeText, "robot"); err != nil {
-		t.Fatal(err)
-	}
-	if e := q.message("robot"); e.Content != `"for the newer"` {
-		t.Errorf("got %+v", e)
-	}
-	// Then a Go client takes it, and a Python one takes it back.
-	down := make(chan error, 1)
-	goClient(t, "robot", port, crosscomm.Config{OnDown: func(err error) { down <- err }})
-	eventually(t, "the second is disconnected", func() bool {
-		return string(q.call("connected", map[string]any{"name": "robot"})) == "false"
-	})
-	p.login("robot")
-	if err := receive(t, down); !errors.Is(err, crosscomm.ErrReplaced) {
-		t.Errorf("OnDown: %v", err)
-	}
-	if got := server.GetOnlineClients(); !slices.Equal(got, []string{"robot"}) {
-		t.Errorf("online: %v", got)
-	}
-}
-
-// Either server is restarted: our client comes back by itself, with its
-// listeners, and what was sent meanwhile arrives.
-func TestReconnect(t *testing.T) {
-	for _, serverIn := range []string{"Python", "Go"} {
-		t.Run(serverIn+" server", func(t *testing.T) {
-			p := startPython(t)
-			dir := t.TempDir()
-			port := testport.Free(t)
-			var stop func()
-			if serverIn == "Go" {
-				_, _, stop = startGoServer(t, crosscomm.Config{DataDir: dir}, fmt.Sprintf("127.0.0.1:%d", port))
-			} else {
-				p.server("server", port, nil)
-				stop = func() { p.call("stop_server", map[string]any{"name": "server"}) }
-			}
-			up, down := make(chan bool, 10), make(chan error, 10)
-			a := goClient(t, "go_a", port, crosscomm.Config{OnUp: func() { up <- true }, OnDown: func(err error) { down <- err }})
-			onA := collect(a)
-			receive(t, up)
-			for round := range 3 {
-				stop()
-				if err := receive(t, down); errors.Is(err, crosscomm.ErrReplaced) {
-					t.Fatal(err)
-				}
-				sent := make(chan error, 1)
-				go func() { sent <- a.SendMessage(context.Background(), "while down", crosscomm.TypeText, "all") }()
-				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-				err := a.SendMessage(ctx, "too impatient", crosscomm.TypeText, "all")
-				cancel()
-				if !errors.Is(err, crosscomm.ErrNotConnected) || !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("a send while down: %v", err)
-				}
-				if serverIn == "Go" {
-					_, _, stop = startGoServer(t, crosscomm.Config{DataDir: dir}, fmt.Sprintf("127.0.0.1:%d", port))
-				} else {
-					name := fmt.Sprint("server", round)
-					p.server(name, port, nil)
-					stop = func() { p.call("stop_server", map[string]any{"name": name}) }
-				}
-				receive(t, up)
-				if err := receive(t, sent); err != nil {
-					t.Error(err)
-				}
-				p.client(fmt.Sprint("py", round), port, nil)
-				p.send(fmt.Sprint("py", round), "text", "'hello again'", "go_a")
-				if m := receive(t, onA); m.Text() != "hello again" {
-					t.Errorf("got %+v", m)
-				}
-			}
-		})
-	}
-}
-
-// The state file that one server leaves the other reads.
-func TestStateFileIsShared(t *testing.T) {
-	p := startPython(t)
-	dir := t.TempDir()
-	_, port, stop := startGoServer(t, crosscomm.Config{DataDir: dir}, "127.0.0.1:0")
-	goClient(t, "数字 1: [x]", port, crosscomm.Config{})
-	goClient(t, "123", port, crosscomm.Config{})
-	goClient(t, "yes", port, crosscomm.Config{})
-	p.client("py", port, nil)
-	stop()
-	raw := p.call("read_state", map[string]any{"path": filepath.Join(dir, "cross_comm_clients.yaml")})
-	var states map[string]struct {
-		Status   string  `json:"status"`
-		LastSeen float64 `json:"last_seen"`
-	}
-	if err := json.Unmarshal(raw, &states); err != nil {
-		t.Fatalf("%s: %v", raw, err)
-	}
-	for _, id := range []string{"数字 1: [x]", "123", "yes", "py"} {
-		s, ok := states[id]
-		if age := time.Since(time.UnixMicro(int64(s.LastSeen * 1e6))).Abs(); !ok || s.Status != "offline" || age > time.Hour {
-			t.Errorf("%q: %+v in %s", id, s, raw)
-		}
-	}
-	p.call("write_state", map[string]any{"path": filepath.Join(dir, "cross_comm_clients.yaml"), "add": "from python"})
-	server, _, _ := startGoServer(t, crosscomm.Config{DataDir: dir}, "127.0.0.1:0")
-	eventually(t, "the server has read the five clients", func() bool { return len(server.Clients()) == 5 })
-}
-
-// Our lock and Python's filelock keep each other out.
-func TestLockIsShared(t *testing.T) {
-	p := startPython(t)
-	path := filepath.Join(t.TempDir(), "x.lock")
-	p.call("lock", map[string]any{"path": path})
-	if _, err := filelock.Lock(path, 50*time.Millisecond); !errors.Is(err, filelock.ErrHeld) {
-		t.Errorf("while Python holds it: %v", err)
-	}
-	p.call("unlock", nil)
-	unlock, err := filelock.Lock(path, patience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := string(p.call("try_lock", map[string]any{"path": path})); got != "false" {
-		t.Errorf("while we hold it, Python got %s", got)
-	}
-	unlock()
-	if got := string(p.call("try_lock", map[string]any{"path": path})); got != "true" {
-		t.Errorf("after that Python got %s", got)
 	}
 }

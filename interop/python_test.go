@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 //go:embed testdata/requirements.txt
@@ -29,10 +30,6 @@ var requirements []byte
 var peerScript string
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what must happen. Python and a busy
-// machine are slow.
-const patience = 60 * time.Second
 
 // python returns the interpreter of a virtual environment with the real
 // pywayne, which it makes, once for all tests and runs to come.
@@ -193,7 +190,7 @@ func (p *pyProcess) call(cmd string, args map[string]any) json.RawMessage {
 		return a.Result
 	case <-p.done:
 		p.t.Fatalf("Python ended during %s", cmd)
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		p.t.Fatalf("Python does not answer to %s", cmd)
 	}
 	panic("unreachable")
@@ -206,7 +203,7 @@ func (p *pyProcess) event() event {
 		return e
 	case <-p.done:
 		p.t.Fatal("Python has ended")
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		p.t.Fatal("no event from Python")
 	}
 	panic("unreachable")

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscomm/crosscomm-go"
-	"github.com/crosscomm/crosscomm-go/internal/testport"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 // The test binary is the program too, if this is set: so signals can be tried.
@@ -41,8 +41,6 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}))
 }
-
-const patience = 20 * time.Second
 
 // command is a run of the program inside of the test.
 type command struct {
@@ -111,7 +109,7 @@ func (c *command) untilStderr(text string) {
 	c.t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(patience)
+	end := time.After(testkit.Patience)
 	for !strings.Contains(c.stderr.String(), text) {
 		select {
 		case <-tick.C:
@@ -130,7 +128,7 @@ func (c *command) ends(code int, stderr string) {
 		if got != code || !strings.Contains(c.stderr.String(), stderr) {
 			c.t.Errorf("it ended with %d, want %d; standard error has %q, want %q", got, code, c.stderr, stderr)
 		}
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		c.t.Fatal("it does not end")
 	}
 }
@@ -352,7 +350,7 @@ func TestReplacedListenerEnds(t *testing.T) {
 
 // The server goes and comes back: listen tells, and gets what is sent then.
 func TestListenReconnects(t *testing.T) {
-	port := fmt.Sprint(testport.Free(t))
+	port := fmt.Sprint(testkit.FreePort(t))
 	serve := func() *command {
 		s := start(t, nil, "server", "--ip", "127.0.0.1", "--port", port, "--data-dir", t.TempDir(), "--json")
 		s.event("listening")

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,11 +19,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const patience = 20 * time.Second
 
 // pair returns a link over a real socket, running, and its bare peer.
 func pair(t *testing.T, opts link.Options, handle func([]byte, bool)) (*link.Link, *websocket.Conn, <-chan error) {
@@ -50,19 +48,8 @@ func pair(t *testing.T, opts link.Options, handle func([]byte, bool)) (*link.Lin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { peer.Close() })
-	_ = peer.SetReadDeadline(time.Now().Add(patience))
+	_ = peer.SetReadDeadline(time.Now().Add(testkit.Patience))
 	return <-links, peer, ended
-}
-
-func receive[T any](t *testing.T, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
 }
 
 var roomy = link.Options{MaxMessage: 1 << 20, MaxQueued: 1 << 30}
@@ -74,7 +61,7 @@ func TestCloseWritesTheQueueFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !l.Close(4321, "the reason", patience) || l.Close(4000, "a second one counts for nothing", patience) {
+	if !l.Close(4321, "the reason", testkit.Patience) || l.Close(4000, "a second one counts for nothing", testkit.Patience) {
 		t.Error("Close does not tell which was the first")
 	}
 	if err := l.Send(nil); !errors.Is(err, link.ErrClosed) {
@@ -93,18 +80,18 @@ func TestCloseWritesTheQueueFirst(t *testing.T) {
 		t.Errorf("the peer got %v", err)
 	}
 	var ce *link.CloseError
-	if err := receive(t, ended); !errors.As(err, &ce) || ce.Code != 4321 || ce.ByPeer {
+	if err := testkit.Receive(t, ended); !errors.As(err, &ce) || ce.Code != 4321 || ce.ByPeer {
 		t.Errorf("Run returned %v", err)
 	}
 }
 
 func TestPeerCloses(t *testing.T) {
 	_, peer, ended := pair(t, roomy, nil)
-	if err := peer.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, "bye"), time.Now().Add(patience)); err != nil {
+	if err := peer.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, "bye"), time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	var ce *link.CloseError
-	if err := receive(t, ended); !errors.As(err, &ce) || ce.Code != 1000 || ce.Reason != "bye" || !ce.ByPeer {
+	if err := testkit.Receive(t, ended); !errors.As(err, &ce) || ce.Code != 1000 || ce.Reason != "bye" || !ce.ByPeer {
 		t.Errorf("Run returned %v", err)
 	}
 	if _, _, err := peer.ReadMessage(); !websocket.IsCloseError(err, 1000) {
@@ -126,12 +113,12 @@ func TestPeerVanishes(t *testing.T) {
 	}
 	peer.NetConn().(*net.TCPConn).SetLinger(0) // a reset
 	peer.Close()
-	if err := receive(t, ended); err == nil {
+	if err := testkit.Receive(t, ended); err == nil {
 		t.Error("Run returned nil")
 	}
 	failures := 0
 	for range messages {
-		if receive(t, results) != nil {
+		if testkit.Receive(t, results) != nil {
 			failures++
 		}
 	}
@@ -160,7 +147,7 @@ func TestQueueIsBounded(t *testing.T) {
 		t.Error("not even one was taken")
 	}
 	l.Close(1000, "", 0)
-	receive(t, ended)
+	testkit.Receive(t, ended)
 	peer.Close()
 }
 
@@ -185,7 +172,7 @@ func TestRulesOfReading(t *testing.T) {
 			t.Errorf("%s: the peer got %v", name, err)
 		}
 		var ce *link.CloseError
-		if err := receive(t, ended); !errors.As(err, &ce) || ce.Code != tc.code {
+		if err := testkit.Receive(t, ended); !errors.As(err, &ce) || ce.Code != tc.code {
 			t.Errorf("%s: Run returned %v", name, err)
 		}
 		if got.Load() != 1 {
@@ -197,19 +184,18 @@ func TestRulesOfReading(t *testing.T) {
 // A reason is cut to what a close frame holds, between characters.
 func TestLongReason(t *testing.T) {
 	l, peer, ended := pair(t, roomy, nil)
-	l.Close(4000, strings.Repeat("长", 100), patience)
+	l.Close(4000, strings.Repeat("长", 100), testkit.Patience)
 	_, _, err := peer.ReadMessage()
 	var ce *websocket.CloseError
 	if !errors.As(err, &ce) || len(ce.Text) < 120 || !utf8.ValidString(ce.Text) {
 		t.Errorf("the peer got %v", err)
 	}
-	receive(t, ended)
+	testkit.Receive(t, ended)
 }
 
 // pipePair is pair over a pipe in memory, for synctest's clock.
 func pipePair(t *testing.T, opts link.Options) (*link.Link, *websocket.Conn, <-chan error) {
 	t.Helper()
-	here, there := net.Pipe()
 	links := make(chan *link.Link, 1)
 	ended := make(chan error, 1)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -222,34 +208,16 @@ func pipePair(t *testing.T, opts link.Options) (*link.Link, *websocket.Conn, <-c
 		links <- l
 		ended <- l.Run(func([]byte, bool) {})
 	})}
-	one := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-	one.conns <- there
-	go srv.Serve(one)
+	network := testkit.NewPipes()
+	go srv.Serve(network)
 	t.Cleanup(func() { srv.Close() })
-	dialer := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return here, nil }}
+	dialer := websocket.Dialer{NetDialContext: network.Dial}
 	peer, _, err := dialer.Dial("ws://pipe/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return <-links, peer, ended
 }
-
-type oneConn struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (o *oneConn) Accept() (net.Conn, error) {
-	select {
-	case c := <-o.conns:
-		return c, nil
-	case <-o.done:
-		return nil, net.ErrClosed
-	}
-}
-func (o *oneConn) Close() error   { o.once.Do(func() { close(o.done) }); return nil }
-func (o *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // A peer that neither reads nor answers is cut off when patience is over.
 func TestPatience(t *testing.T) {
