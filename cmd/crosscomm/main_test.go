@@ -321,13 +321,25 @@ func TestDescribe(t *testing.T) {
 }
 
 func TestReachable(t *testing.T) {
-	if got := reachable(&net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 5}); got != "10.1.2.3:5" {
+	if got := reachable("10.1.2.3", "5"); got != "10.1.2.3:5" {
 		t.Errorf("got %s", got)
 	}
-	host, port, err := net.SplitHostPort(reachable(&net.TCPAddr{IP: net.IPv4zero, Port: 5}))
+	host, port, err := net.SplitHostPort(reachable("0.0.0.0", "5"))
 	if ip := net.ParseIP(host); err != nil || port != "5" || ip == nil || ip.IsUnspecified() {
 		t.Errorf("all addresses become %s", host)
 	}
+}
+
+// A server on all addresses, which tells the one it was given.
+func TestAllAddresses(t *testing.T) {
+	server := start(t, nil, "server", "--port", "0", "--data-dir", t.TempDir(), "--json")
+	host, port, err := net.SplitHostPort(server.event("listening")["addr"].(string))
+	if err != nil || host != "0.0.0.0" {
+		t.Errorf("it listens on %s, %v", host, err)
+	}
+	start(t, nil, "send", "--server", ":"+port, "x").ends(exitOK, "")
+	server.stop()
+	server.ends(exitOK, "")
 }
 
 func TestListenTimeout(t *testing.T) {
@@ -409,7 +421,12 @@ func TestFailures(t *testing.T) {
 	defer busy.Close()
 	_, port, _ := net.SplitHostPort(busy.Addr().String())
 	start(t, nil, "server", "--ip", "127.0.0.1", "--port", port).ends(exitFail, "address already in use")
-	start(t, nil, "server", "--ip", "no.such.host.invalid").ends(exitFail, "no.such.host.invalid")
+	start(t, nil, "server", "--ip", "no.such.host.invalid", "--data-dir", t.TempDir()).ends(exitFail, "no.such.host.invalid")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	start(t, nil, "server", "--port", "0", "--data-dir", filepath.Join(file, "sub")).ends(exitFail, "--data-dir: ")
 	for _, args := range [][]string{{"listen"}, {"send", "x"}, {"clients"}} {
 		start(t, nil, append(args, "--server", "127.0.0.1:1")...).ends(exitFail, "connection refused")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -57,6 +58,10 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return usageError{err.Error()}
 	}
+	// The library goes on without its files; who names a directory wants it.
+	if err := os.MkdirAll(c.DataDir, 0o755); err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.IP, strconv.Itoa(c.Port)))
 	if err != nil {
 		hint := ""
@@ -65,20 +70,26 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 		}
 		return fmt.Errorf("cannot listen: %w%s", err, hint)
 	}
+	// The listener calls 0.0.0.0 by the name of [::], which it is too.
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		l.Close()
+		return err
+	}
+	addr := net.JoinHostPort(c.IP, port)
 	if c.JSON {
-		out.event("listening", "addr", l.Addr().String())
+		out.event("listening", "addr", addr)
 	} else {
-		out.line("crosscomm server on %s; connect to it with, for instance:\n  crosscomm listen --server %s", l.Addr(), reachable(l.Addr()))
+		out.line("crosscomm server on %s; connect to it with, for instance:\n  crosscomm listen --server %s", addr, reachable(c.IP, port))
 	}
 	return svc.Serve(ctx, l)
 }
 
 // reachable returns an address under which other devices may reach a server
 // that listens on all addresses.
-func reachable(addr net.Addr) string {
-	host, port, err := net.SplitHostPort(addr.String())
-	if err != nil || !net.ParseIP(host).IsUnspecified() {
-		return addr.String()
+func reachable(ip, port string) string {
+	if !net.ParseIP(ip).IsUnspecified() {
+		return net.JoinHostPort(ip, port)
 	}
 	addrs, _ := net.InterfaceAddrs()
 	for _, a := range addrs {
