@@ -314,3 +314,31 @@ func TestLists(t *testing.T) {
 		})
 	}
 }
+
+// With compression by choice, the real Python client, which offers it, gets and
+// sends compressed frames.
+func TestCompression(t *testing.T) {
+	_, port, _ := startGoServer(t, crosscomm.Config{Compression: true}, "127.0.0.1:0")
+	p := startPython(t)
+	p.client("py_a", port, nil)
+	p.client("py_b", port, nil)
+	a := goClient(t, "go", port, crosscomm.Config{Compression: true})
+	onGo := collect(a)
+	for _, n := range []int{1, 500, 70_000} {
+		text := strings.Repeat("压缩 ", n)
+		p.send("py_a", "text", fmt.Sprintf("'压缩 ' * %d", n), "all")
+		if m := testkit.Receive(t, onGo); m.Text() != text {
+			t.Errorf("Go got %d bytes, want %d", len(m.Text()), len(text))
+		}
+		want := len(`""`) + n*len(`\u538b\u7f29 `) // as the driver reports it
+		if e := p.message("py_b"); len(e.Content) != want {
+			t.Errorf("Python got %d bytes, want %d", len(e.Content), want)
+		}
+		if err := a.SendMessage(testContext(t), text, crosscomm.TypeText, "py_b"); err != nil {
+			t.Fatal(err)
+		}
+		if e := p.message("py_b"); len(e.Content) != want {
+			t.Errorf("Python got %d bytes, want %d", len(e.Content), want)
+		}
+	}
+}
