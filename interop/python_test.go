@@ -95,7 +95,9 @@ type answer struct {
 	Error  string
 }
 
-func startPython(t *testing.T) *pyProcess {
+// pythonInterpreter skips the test, loudly, if there is no Python; in CI that
+// is a failure.
+func pythonInterpreter(t *testing.T) string {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -107,6 +109,12 @@ func startPython(t *testing.T) *pyProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return interpreter
+}
+
+func startPython(t *testing.T) *pyProcess {
+	t.Helper()
+	interpreter := pythonInterpreter(t)
 	cmd := exec.Command(interpreter, "-u", "-c", peerScript)
 	cmd.Dir = t.TempDir() // the state file goes there
 	cmd.Env = append(os.Environ(), "OSS_ENDPOINT=http://127.0.0.1:1", "OSS_BUCKET_NAME=bucket", "OSS_ACCESS_KEY_ID=k", "OSS_ACCESS_KEY_SECRET=s")

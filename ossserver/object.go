@@ -1,0 +1,315 @@
+package ossserver
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/objects"
+)
+
+func (req *request) serveObject() error {
+	q := req.query
+	method := req.r.Method
+	write := method != http.MethodGet && method != http.MethodHead
+	if err := req.allow(req.key, write); err != nil {
+		return err
+	}
+	switch {
+	case q.Has("uploads") || q.Has("uploadId"):
+		return req.serveUpload()
+	case q.Has("acl") && method == http.MethodGet:
+		if _, err := req.store.Stat(req.key); err != nil {
+			return err
+		}
+		return req.answer(newACL("default"))
+	case q.Has("acl") && method == http.MethodPut:
+		// The only ACL there is.
+		if acl := req.r.Header.Get("X-Oss-Object-Acl"); acl == "private" || acl == "default" {
+			_, err := req.store.Stat(req.key)
+			return err
+		}
+		return notImplemented()
+	case hasUnknownSubresource(q):
+		return notImplemented()
+	}
+	switch method {
+	case http.MethodPut:
+		if req.r.Header.Get("X-Oss-Copy-Source") != "" {
+			return req.copyObject()
+		}
+		return req.putObject()
+	case http.MethodGet, http.MethodHead:
+		return req.getObject()
+	case http.MethodDelete:
+		err := req.store.Delete(req.key)
+		if err != nil && !errors.Is(err, objects.ErrNotFound) {
+			return err
+		}
+		req.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return notImplemented()
+}
+
+// hasUnknownSubresource reports whether the query asks for another thing than
+// the object itself.
+func hasUnknownSubresource(q url.Values) bool {
+	for _, name := range []string{"append", "tagging", "symlink", "restore", "x-oss-process", "callback", "versions", "versionId", "policy", "select", "qosInfo", "asyncFetch", "cors", "lifecycle", "website", "logging", "referer", "encryption", "versioning", "replication"} {
+		if q.Has(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// kept are the headers that are given with an object as its sender wished.
+func keptHeaders(h http.Header) map[string]string {
+	kept := map[string]string{}
+	for name, values := range h {
+		name = strings.ToLower(name)
+		switch name {
+		case "content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires":
+		default:
+			if !strings.HasPrefix(name, "x-oss-meta-") {
+				continue
+			}
+		}
+		kept[name] = strings.Join(values, ",")
+	}
+	return kept
+}
+
+// expect reads what the request announces of its body.
+func (req *request) expect() (objects.Expect, error) {
+	want := objects.Expect{Size: req.r.ContentLength}
+	if text := req.r.Header.Get("Content-Md5"); text != "" {
+		sum, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(sum) != 16 {
+			return want, &apiError{http.StatusBadRequest, "InvalidDigest", "The Content-MD5 is malformed."}
+		}
+		want.MD5 = (*[16]byte)(sum)
+	}
+	return want, nil
+}
+
+func (req *request) putObject() error {
+	want, err := req.expect()
+	if err != nil {
+		return err
+	}
+	o, err := req.store.Put(req.r.Context(), req.key, req.r.Body, objects.PutOptions{
+		Expect: want, Header: keptHeaders(req.r.Header), MustBeNew: req.forbidsOverwrite(),
+	})
+	if err != nil {
+		return err
+	}
+	req.set("etag", quoted(o.ETag))
+	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(o.CRC, 10))
+	req.set("content-length", "0")
+	req.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (req *request) forbidsOverwrite() bool {
+	return strings.EqualFold(req.r.Header.Get("X-Oss-Forbid-Overwrite"), "true")
+}
+
+func quoted(etag string) string { return `"` + etag + `"` }
+
+// copyObject is a put whose bytes are those of another object.
+func (req *request) copyObject() error {
+	// The Go SDK writes a space as a plus sign here.
+	source, err := url.QueryUnescape(req.r.Header.Get("X-Oss-Copy-Source"))
+	if err != nil {
+		return &apiError{http.StatusBadRequest, "InvalidArgument", "The copy source is malformed."}
+	}
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(source, "/"), "/")
+	if bucket != req.cfg.Bucket {
+		return &apiError{http.StatusNotFound, "NoSuchBucket", "The bucket of the copy source does not exist."}
+	}
+	if err := req.allow(key, false); err != nil {
+		return err
+	}
+	from, err := req.store.Open(key)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if err := checkConditions(req.r.Header, "X-Oss-Copy-Source-", from.Object); err != nil {
+		return err
+	}
+	header := from.Header
+	if strings.EqualFold(req.r.Header.Get("X-Oss-Metadata-Directive"), "REPLACE") {
+		header = keptHeaders(req.r.Header)
+	}
+	pr, pw := io.Pipe()
+	defer pr.Close()
+	go func() { pw.CloseWithError(from.WriteRange(pw, 0, from.Size)) }()
+	o, err := req.store.Put(req.r.Context(), req.key, pr, objects.PutOptions{
+		Expect: objects.Expect{Size: from.Size}, Header: header, MustBeNew: req.forbidsOverwrite(),
+	})
+	if err != nil {
+		return err
+	}
+	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(o.CRC, 10))
+	return req.answer(copyResult{ETag: quoted(o.ETag), LastModified: isoTime(o.Modified)})
+}
+
+func (req *request) getObject() error {
+	object, err := req.store.Open(req.key)
+	if err != nil {
+		return err
+	}
+	defer object.Close()
+	if err := checkConditions(req.r.Header, "", object.Object); err != nil {
+		return err
+	}
+	header := maps.Clone(object.Header)
+	if header == nil {
+		header = map[string]string{}
+	}
+	if header["content-type"] == "" {
+		header["content-type"] = "application/octet-stream"
+	}
+	meta := req.query.Has("objectMeta")
+	if meta {
+		header = map[string]string{}
+	}
+	for name, values := range req.query {
+		if rest, ok := strings.CutPrefix(name, "response-"); ok {
+			header[rest] = headerValue(values[0])
+		}
+	}
+	for name, value := range header {
+		req.set(name, value)
+	}
+	req.set("etag", quoted(object.ETag))
+	req.set("last-modified", object.Modified.Format(http.TimeFormat))
+	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(object.CRC, 10))
+	req.set("x-oss-object-type", objectType(object.Object))
+	req.set("x-oss-storage-class", "Standard")
+	req.set("accept-ranges", "bytes")
+
+	offset, length, status := int64(0), object.Size, http.StatusOK
+	if text := req.r.Header.Get("Range"); text != "" && !meta {
+		from, n, ok, satisfiable := parseRange(text, object.Size)
+		switch {
+		case ok && satisfiable:
+			offset, length, status = from, n, http.StatusPartialContent
+			req.set("content-range", contentRange(from, n, object.Size))
+		case ok && strings.EqualFold(req.r.Header.Get("X-Oss-Range-Behavior"), "standard"):
+			req.set("content-range", "bytes */"+strconv.FormatInt(object.Size, 10))
+			return &apiError{http.StatusRequestedRangeNotSatisfiable, "InvalidRange", "The range cannot be satisfied."}
+		}
+	}
+	req.set("content-length", strconv.FormatInt(length, 10))
+	req.w.WriteHeader(status)
+	if req.r.Method == http.MethodHead {
+		return nil
+	}
+	if err := object.WriteRange(req.w, offset, length); err != nil {
+		req.cfg.Logger.Debug("a download was cut", "request_id", req.id, "error", err)
+		panic(http.ErrAbortHandler) // the client must not take it for whole
+	}
+	return nil
+}
+
+func objectType(o objects.Object) string {
+	if strings.Contains(o.ETag, "-") {
+		return "Multipart"
+	}
+	return "Normal"
+}
+
+// headerValue keeps what a URL says from making headers of its own.
+func headerValue(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// checkConditions reads the conditional headers that begin with the prefix. The
+// oss2 SDK does not quote ETags.
+func checkConditions(h http.Header, prefix string, o objects.Object) error {
+	matches := func(list string) bool {
+		for etag := range strings.SplitSeq(list, ",") {
+			if etag = strings.Trim(strings.TrimSpace(etag), `"`); etag == "*" || strings.EqualFold(etag, o.ETag) {
+				return true
+			}
+		}
+		return false
+	}
+	date := func(name string) (time.Time, bool) {
+		t, err := http.ParseTime(h.Get(prefix + name))
+		return t, err == nil
+	}
+	failed := &apiError{http.StatusPreconditionFailed, "PreconditionFailed", "A condition of the request does not hold."}
+	notModified := &apiError{http.StatusNotModified, "NotModified", ""}
+	if prefix != "" {
+		notModified = failed
+	}
+	if list := h.Get(prefix + "If-Match"); list != "" && !matches(list) {
+		return failed
+	}
+	if t, ok := date("If-Unmodified-Since"); ok && o.Modified.After(t) {
+		return failed
+	}
+	if list := h.Get(prefix + "If-None-Match"); list != "" {
+		if matches(list) {
+			return notModified
+		}
+		return nil
+	}
+	if t, ok := date("If-Modified-Since"); ok && !o.Modified.After(t) {
+		return notModified
+	}
+	return nil
+}
+
+// parseRange reads "bytes=FIRST-LAST", either of which may be missing. What is
+// not of that form is not ok, and is ignored.
+func parseRange(text string, size int64) (offset, length int64, ok, satisfiable bool) {
+	spec, found := strings.CutPrefix(strings.TrimSpace(text), "bytes=")
+	first, last, dash := strings.Cut(spec, "-")
+	if !found || !dash {
+		return 0, 0, false, false
+	}
+	if first == "" {
+		n, err := strconv.ParseUint(last, 10, 63)
+		if err != nil {
+			return 0, 0, false, false
+		}
+		n = min(n, uint64(size))
+		return size - int64(n), int64(n), true, n > 0
+	}
+	from, err := strconv.ParseUint(first, 10, 63)
+	if err != nil {
+		return 0, 0, false, false
+	}
+	to := uint64(size) - 1
+	if last != "" {
+		n, err := strconv.ParseUint(last, 10, 63)
+		if err != nil || n < from {
+			return 0, 0, false, false
+		}
+		to = min(n, to)
+	}
+	if from >= uint64(size) {
+		return 0, 0, true, false
+	}
+	return int64(from), int64(to - from + 1), true, true
+}
+
+func contentRange(offset, length, size int64) string {
+	return "bytes " + strconv.FormatInt(offset, 10) + "-" + strconv.FormatInt(offset+length-1, 10) + "/" + strconv.FormatInt(size, 10)
+}

@@ -1,0 +1,265 @@
+// Package ossserver is an endpoint for the clients of Aliyun OSS, as an
+// http.Handler: files with no cloud account. The SDKs for Python (oss2), Go and
+// Java work with it unmodified. It has one bucket, which lies in a directory.
+//
+//	server, err := ossserver.New(ossserver.Config{Dir: "objects", Bucket: "lan", Secret: secret})
+//	…
+//	defer server.Close()
+//	http.ListenAndServe(":8080", server)
+//
+// Served are objects (put, get, head, copy, delete, with ranges, conditions and
+// user metadata), listings, multipart uploads, reading of ACLs and of the
+// bucket's properties, and signed URLs. All else is answered with 501
+// NotImplemented in OSS's form.
+package ossserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/crosscomm/crosscomm-go/internal/objects"
+	"github.com/crosscomm/crosscomm-go/internal/osssign"
+)
+
+// Config configures a [Server]. Dir, Bucket and Secret are needed.
+type Config struct {
+	// Dir is the directory that holds the objects; it is made if it is missing.
+	// Only one process at a time can use it.
+	Dir string
+	// Bucket is the name of the one bucket.
+	Bucket string
+	// Secret returns the secret of an access key, and false for one that is not
+	// known. It may be called concurrently.
+	Secret func(accessKeyID string) (secret string, ok bool)
+	// Allow reports whether the access key may read or write the object key, or,
+	// if that is "", list the bucket. It is asked after the signature was verified. If it is nil, any key that is
+	// known may do anything. It may be called concurrently.
+	Allow func(accessKeyID, objectKey string, write bool) bool
+	// MaxObject bounds the bytes of one object, Quota those of all; there is no
+	// bound if they are zero.
+	MaxObject, Quota int64
+	// UploadTTL is how long a multipart upload may take before it is removed:
+	// 7 days if zero.
+	UploadTTL time.Duration
+	// ObjectTTL is how long objects are kept: forever if zero.
+	ObjectTTL time.Duration
+	// Logger is told what goes wrong in the server itself; nothing is logged if it is nil.
+	Logger *slog.Logger
+}
+
+// expireEvery is how often is looked for what is too old.
+const expireEvery = 10 * time.Minute
+
+// Server is an endpoint with one bucket. Make it with [New]. It may be used
+// concurrently.
+type Server struct {
+	cfg    Config
+	store  *objects.Store
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// New opens the directory. It returns an error if a field of the configuration
+// is missing, or the directory cannot be used.
+func New(cfg Config) (*Server, error) {
+	switch {
+	case cfg.Dir == "":
+		return nil, errors.New("ossserver: Dir is missing")
+	case cfg.Bucket == "" || strings.ContainsAny(cfg.Bucket, "/. "):
+		return nil, errors.New("ossserver: Bucket must be a name without slashes, dots and spaces")
+	case cfg.Secret == nil:
+		return nil, errors.New("ossserver: Secret is missing")
+	}
+	if cfg.UploadTTL == 0 {
+		cfg.UploadTTL = 7 * 24 * time.Hour
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	store, err := objects.Open(cfg.Dir, objects.Limits{MaxObject: cfg.MaxObject, Quota: cfg.Quota})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{cfg: cfg, store: store, cancel: cancel, done: make(chan struct{})}
+	go s.expire(ctx)
+	return s, nil
+}
+
+// Close ends the server's work and closes the directory. Requests that are
+// still being served fail.
+func (s *Server) Close() error {
+	s.cancel()
+	<-s.done
+	return s.store.Close()
+}
+
+// expire removes what is too old until ctx ends.
+func (s *Server) expire(ctx context.Context) {
+	defer close(s.done)
+	ticker := time.NewTicker(expireEvery)
+	defer ticker.Stop()
+	for {
+		uploads, err := s.store.ExpireUploads(time.Now().Add(-s.cfg.UploadTTL))
+		expired := 0
+		if s.cfg.ObjectTTL > 0 && err == nil {
+			expired, err = s.store.ExpireObjects(time.Now().Add(-s.cfg.ObjectTTL))
+		}
+		if err != nil || uploads > 0 || expired > 0 {
+			s.cfg.Logger.Info("old objects and uploads were removed", "objects", expired, "uploads", uploads, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// request is an HTTP request to the endpoint.
+type request struct {
+	*Server
+	w       http.ResponseWriter
+	r       *http.Request
+	id      string // of the request
+	bucket  string // "" for the endpoint itself
+	key     string // "" for the bucket itself
+	query   url.Values
+	account string // the access key id
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	req := &request{Server: s, w: w, r: r, id: newRequestID()}
+	req.set("x-oss-request-id", req.id)
+	req.set("server", "crosscomm")
+	err := req.serve()
+	if err == nil {
+		return
+	}
+	// A client that is still sending sees a reset if it is not read.
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+	req.fail(err)
+}
+
+// maxDrain is how much of a refused body is read.
+const maxDrain = 1 << 20
+
+func (req *request) serve() error {
+	if err := req.parse(); err != nil {
+		return err
+	}
+	account, err := osssign.Verify(osssign.Request{
+		Method: req.r.Method, Bucket: req.bucket, Key: req.key, Query: req.query, Header: req.signedHeader(),
+	}, req.cfg.Secret, time.Now())
+	if err != nil {
+		return err
+	}
+	req.account = account
+	if req.bucket == "" {
+		return req.serveService()
+	}
+	if req.bucket != req.cfg.Bucket {
+		return &apiError{http.StatusNotFound, "NoSuchBucket", "The bucket does not exist."}
+	}
+	if req.key == "" {
+		return req.serveBucket()
+	}
+	if err := checkKey(req.key); err != nil {
+		return err
+	}
+	return req.serveObject()
+}
+
+// signedHeader is the header as signatures see it: net/http takes Host out of
+// it.
+func (req *request) signedHeader() http.Header {
+	h := req.r.Header.Clone()
+	h.Set("Host", req.r.Host)
+	return h
+}
+
+// parse finds bucket, key and query. It goes by the request's own text: "//" and
+// ".." must reach checkKey, and "%2F" is the same as "/".
+func (req *request) parse() error {
+	target := req.r.RequestURI
+	if i := strings.Index(target, "://"); i >= 0 { // as to a proxy
+		target = target[i+3:]
+		slash := strings.IndexByte(target, '/')
+		if slash < 0 {
+			slash = len(target)
+		}
+		target = target[slash:]
+	}
+	path, rawQuery, _ := strings.Cut(target, "?")
+	path, err := url.PathUnescape(strings.TrimPrefix(path, "/"))
+	if err != nil {
+		return &apiError{http.StatusBadRequest, "InvalidURI", "The path is malformed."}
+	}
+	if req.query, err = url.ParseQuery(rawQuery); err != nil {
+		return &apiError{http.StatusBadRequest, "InvalidURI", "The query is malformed."}
+	}
+	if host, _, _ := strings.Cut(req.r.Host, ":"); strings.HasPrefix(host, req.cfg.Bucket+".") && net.ParseIP(host) == nil {
+		req.bucket, req.key = req.cfg.Bucket, path // virtual-host style
+		return nil
+	}
+	req.bucket, req.key, _ = strings.Cut(path, "/")
+	return nil
+}
+
+// checkKey refuses what would be trouble as a file name of a receiver's.
+func checkKey(key string) error {
+	bad := func(reason string) error {
+		return &apiError{http.StatusBadRequest, "InvalidObjectName", "The object name is not valid: " + reason + "."}
+	}
+	switch {
+	case len(key) > 1023:
+		return bad("it has more than 1023 bytes")
+	case !utf8.ValidString(key):
+		return bad("it is not UTF-8")
+	case key[0] == '/' || key[0] == '\\':
+		return bad("it begins with a slash")
+	}
+	for _, r := range key {
+		if r < ' ' || r == 0x7F {
+			return bad("it has a control character")
+		}
+	}
+	for segment := range strings.FieldsFuncSeq(key, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if segment == "." || segment == ".." {
+			return bad("it has the segment " + segment)
+		}
+	}
+	return nil
+}
+
+// allow checks what the account may do.
+func (req *request) allow(key string, write bool) error {
+	if req.cfg.Allow == nil || req.cfg.Allow(req.account, key, write) {
+		return nil
+	}
+	return &apiError{http.StatusForbidden, "AccessDenied", "The access key may not do this."}
+}
+
+// set sets a header of the answer. OSS's own stay in lower case on the wire,
+// which the Java SDK needs for metadata; the others are known to net/http by
+// their usual names.
+func (req *request) set(name, value string) {
+	if strings.HasPrefix(name, "x-oss-") {
+		req.w.Header()[name] = []string{value}
+		return
+	}
+	req.w.Header().Set(name, value)
+}
+
+func notImplemented() error {
+	return &apiError{http.StatusNotImplemented, "NotImplemented", "This endpoint does not implement that."}
+}
