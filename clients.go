@@ -75,7 +75,7 @@ func (p *peer) listClients(f frame.Frame) {
 	list := ClientList{Clients: p.server.hub.list(onlyOnline), OnlyShowOnline: onlyOnline}
 	list.TotalCount = len(list.Clients)
 	response, err := p.server.listResponse(p.id, list)
-	for err == nil && len(response) > p.server.s.cfg.MaxMessageSize {
+	if limit := p.server.s.cfg.MaxMessageSize; err == nil && len(response) > limit {
 		// It would cost the receiver its link. Those who are online come
 		// first, then those seen last; total_count tells that some are missing.
 		slices.SortStableFunc(list.Clients, func(a, b ClientInfo) int {
@@ -87,9 +87,11 @@ func (p *peer) listClients(f frame.Frame) {
 			}
 			return b.LastHeartbeat.Compare(a.LastHeartbeat)
 		})
-		list.Clients = list.Clients[:len(list.Clients)*3/4]
-		p.log.Warn("the list of clients is too large for a message; it is cut", "clients", list.TotalCount, "listed", len(list.Clients))
-		response, err = p.server.listResponse(p.id, list)
+		for err == nil && len(response) > limit && len(list.Clients) > 0 {
+			list.Clients = list.Clients[:int(float64(len(list.Clients))*float64(limit)/float64(len(response))*0.95)]
+			response, err = p.server.listResponse(p.id, list)
+		}
+		p.server.stats.refusals.log(p.log, "the list of clients is too large for a message and is cut", "clients", list.TotalCount, "listed", len(list.Clients))
 	}
 	if err != nil {
 		p.log.Error("cannot write the list of clients", "error", err)

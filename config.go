@@ -42,6 +42,13 @@ const (
 	DefaultBackoffMax        = 30 * time.Second
 )
 
+// The limits of [Config.MaxMessageSize]: the protocol's own frames must fit, and
+// there must be room for a few messages in memory.
+const (
+	minMessageSize = 512
+	maxMessageSize = 1 << 30
+)
+
 // Config configures a [Service]. Only Role is needed; the zero value of any
 // other field means its default.
 type Config struct {
@@ -177,12 +184,13 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.IP = strings.Trim(c.IP, "[]") // as IPv6 addresses stand in URLs
 	switch c.Role {
 	case Client:
 		fill(&c.IP, "127.0.0.1")
 		fill(&c.ClientID, newClientID())
 		if c.URL == "" {
-			c.URL = "ws://" + net.JoinHostPort(strings.Trim(c.IP, "[]"), strconv.Itoa(c.Port)) + "/"
+			c.URL = "ws://" + net.JoinHostPort(c.IP, strconv.Itoa(c.Port)) + "/"
 		}
 	case Server:
 		fill(&c.IP, "0.0.0.0")
@@ -229,6 +237,9 @@ func (c *Config) check() error {
 		if n < 0 {
 			return fmt.Errorf("%s is negative", name)
 		}
+	}
+	if c.MaxMessageSize < minMessageSize || c.MaxMessageSize > maxMessageSize {
+		return fmt.Errorf("MaxMessageSize is %d; it must be between %d and %d", c.MaxMessageSize, minMessageSize, maxMessageSize)
 	}
 	if c.BackoffMax < c.BackoffMin {
 		return fmt.Errorf("BackoffMax (%v) is less than BackoffMin (%v)", c.BackoffMax, c.BackoffMin)

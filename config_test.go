@@ -2,6 +2,7 @@ package crosscomm_test
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,18 +15,20 @@ import (
 
 func TestConfigErrors(t *testing.T) {
 	for want, cfg := range map[string]crosscomm.Config{
-		"Role is":                  {},
-		"host name alone":          {Role: crosscomm.Client, IP: "ws://example.org"},
-		"the port goes into Port":  {Role: crosscomm.Client, IP: "example.org:9898"},
-		"port 70000":               {Role: crosscomm.Server, Port: 70000},
-		"port -1":                  {Role: crosscomm.Client, Port: crosscomm.AnyPort},
-		"must look like":           {Role: crosscomm.Client, URL: "http://example.org"},
-		"a server has no URL":      {Role: crosscomm.Server, URL: "ws://example.org"},
-		`"all" is reserved`:        {Role: crosscomm.Client, ClientID: "all"},
-		"control character U+000A": {Role: crosscomm.Client, ClientID: "a\nb"},
-		"at most 256":              {Role: crosscomm.Client, ClientID: strings.Repeat("x", 300)},
-		"HeartbeatTimeout is neg":  {Role: crosscomm.Server, HeartbeatTimeout: -1},
-		"less than BackoffMin":     {Role: crosscomm.Client, BackoffMin: 2, BackoffMax: 1},
+		"Role is":                               {},
+		"host name alone":                       {Role: crosscomm.Client, IP: "ws://example.org"},
+		"the port goes into Port":               {Role: crosscomm.Client, IP: "example.org:9898"},
+		"port 70000":                            {Role: crosscomm.Server, Port: 70000},
+		"port -1":                               {Role: crosscomm.Client, Port: crosscomm.AnyPort},
+		"must look like":                        {Role: crosscomm.Client, URL: "http://example.org"},
+		"a server has no URL":                   {Role: crosscomm.Server, URL: "ws://example.org"},
+		`"all" is reserved`:                     {Role: crosscomm.Client, ClientID: "all"},
+		"control character U+000A":              {Role: crosscomm.Client, ClientID: "a\nb"},
+		"at most 256":                           {Role: crosscomm.Client, ClientID: strings.Repeat("x", 300)},
+		"HeartbeatTimeout is neg":               {Role: crosscomm.Server, HeartbeatTimeout: -1},
+		"MaxMessageSize is 5;":                  {Role: crosscomm.Server, MaxMessageSize: 5},
+		"it must be between 512 and 1073741824": {Role: crosscomm.Client, MaxMessageSize: math.MaxInt},
+		"less than BackoffMin":                  {Role: crosscomm.Client, BackoffMin: 2, BackoffMax: 1},
 	} {
 		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

@@ -297,7 +297,7 @@ func wrongRole(method string, want Role) error {
 // event runs a function of the Config after those before it, off the caller's
 // goroutine.
 func (s *Service) event(f func()) {
-	s.events.add(context.Background(), "", 0, func() {
+	s.events.add("", 0, func() {
 		defer logPanic(s.log, "a function of the Config panicked")
 		f()
 	})

@@ -13,9 +13,10 @@ var (
 	// other way round.
 	ErrRole = errors.New("wrong role")
 
-	// ErrNotConnected: the client has not logged in, has logged out, or has lost
-	// the server for good; or the server was stopped. If a context ended while the client was waiting for
-	// the link to come back, the error is this one and the context's.
+	// ErrNotConnected: the client has not logged in, has logged out, or has
+	// lost the server for good; or the server was stopped. If a context ended
+	// while the client was waiting for the link to come back, the error is this
+	// one and the context's.
 	ErrNotConnected = errors.New("not connected")
 
 	// ErrLoginRejected: the server answered, and does not let this client in.

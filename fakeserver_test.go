@@ -47,7 +47,8 @@ func TestListClientsOfAMuteServer(t *testing.T) {
 		}
 		<-requests
 		<-requests
-		// Answers that nobody waits for are dropped, as is one to another question.
+		// Answers that nobody waits for are dropped, as is one to another
+		// question.
 		answer("late")
 		answer("later")
 		result := make(chan *crosscomm.ClientList, 1)
@@ -76,8 +77,8 @@ func TestListClientsOfAMuteServer(t *testing.T) {
 		if list := <-result; list == nil || list.Clients[0].ClientID != "next" {
 			t.Errorf("got %+v", list)
 		}
-		// What another client says is not the server's answer, although the original's
-		// server relays it.
+		// What another client says is not the server's answer, although the
+		// original's server relays it.
 		go ask()
 		<-requests
 		server.write(strings.Replace(frameOf("evil", "c", "list_clients_response", `"{\"clients\": []}"`), "null", `"x"`, 1))
@@ -141,7 +142,8 @@ func TestServerThatDropsLogins(t *testing.T) {
 	})
 }
 
-// A Login ends with its context, or by Logout, and a second one waits for the first.
+// A Login ends with its context, or by Logout, and a second one waits for the
+// first.
 func TestLoginUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, RetryLogin: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
@@ -171,8 +173,8 @@ func TestLoginUnderWay(t *testing.T) {
 	})
 }
 
-// A listener that blocks for minutes: heartbeats go on, and a removed one is not called for what
-// waits.
+// A listener that blocks for minutes: heartbeats go on, and a removed one is
+// not called for what waits.
 func TestBlockedListener(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := testkit.NewPipes()

@@ -40,8 +40,8 @@ func newHub(s *Service) *hub {
 // now is the time as lastSeen counts it.
 func (h *hub) now() int64 { return int64(time.Since(h.epoch)) }
 
-// seen returns when the member gave its last sign of life.
-// Call it with mu held.
+// seen returns when the member gave its last sign of life. Call it with mu
+// held.
 func (h *hub) seen(m *member) time.Time {
 	last := m.lastSeen.Load()
 	if last == 0 {
@@ -67,8 +67,9 @@ func (h *hub) login(p *peer, response []byte) (old *peer) {
 		m = &member{id: p.id}
 		h.members[p.id] = m
 	}
-	if old = m.peer; old == p {
-		old = nil
+	again := m.peer == p
+	if !again {
+		old = m.peer
 	}
 	m.peer, p.member = p, m
 	h.connected[m.id] = m
@@ -77,10 +78,14 @@ func (h *hub) login(p *peer, response []byte) (old *peer) {
 	m.timedOut.Store(false)
 	p.server.deliver(p, response)
 	h.markChanged()
-	// Under the lock, so that the calls come in the order of the events.
-	h.notifyLogin(m.id)
+	if !again {
+		// Under the lock, so that the calls come in the order of the events.
+		h.notifyLogin(m.id)
+	}
 	h.mu.Unlock()
-	p.log.Info("login", "client_id", p.id)
+	if !again {
+		p.log.Info("login", "client_id", p.id)
+	}
 	return old
 }
 

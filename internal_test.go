@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A full queue holds up the source that fills it, until there is room or the
-// context ends, and no other one.
+// A full queue holds up the source that fills it, until there is room, the
+// context ends or there is a hurry, and no other one.
 func TestSerialQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const half = maxWaitingOfSource/2 - taskOverhead
@@ -27,33 +27,37 @@ func TestSerialQueueIsBounded(t *testing.T) {
 			}
 		}
 		forever := context.Background()
-		q.add(forever, "flood", half, task(1)) // runs, so it does not wait any more
+		q.add("flood", half, task(1)) // runs, so it does not wait any more
 		synctest.Wait()
-		q.add(forever, "flood", half, task(2))
-		q.add(forever, "flood", half, task(3))
-		added := make(chan int, 1)
+		q.add("flood", half, task(2))
+		q.waitForRoom(forever, nil, "flood")
+		q.add("flood", half, task(3))
+		room := make(chan bool, 1)
 		go func() {
-			q.add(forever, "flood", 1, task(5))
-			added <- 5
+			q.waitForRoom(forever, nil, "flood")
+			room <- true
 		}()
 		synctest.Wait()
-		q.add(forever, "other", half, task(4))
+		q.waitForRoom(forever, nil, "other")
 		impatient, end := context.WithTimeout(forever, time.Minute)
 		defer end()
 		began := time.Now()
-		q.add(impatient, "flood", 1, task(6))
-		if time.Since(began) != time.Minute || len(added) != 0 {
-			t.Errorf("after %v: %d added", time.Since(began), len(added))
+		q.waitForRoom(impatient, nil, "flood")
+		if time.Since(began) != time.Minute || len(room) != 0 {
+			t.Errorf("after %v: %d had room", time.Since(began), len(room))
 		}
+		hurry := make(chan struct{})
+		close(hurry)
+		q.waitForRoom(forever, hurry, "flood")
 		if q.idle(impatient) {
 			t.Error("it says that it is idle")
 		}
 		close(release)
-		<-added
+		<-room
 		if !q.idle(forever) || q.waiting != 0 || len(q.ofSource) != 0 {
 			t.Errorf("it is never empty: %d, %v", q.waiting, q.ofSource)
 		}
-		if want := []int{1, 2, 3, 4, 5}; !slices.Equal(ran, want) {
+		if want := []int{1, 2, 3}; !slices.Equal(ran, want) {
 			t.Errorf("ran %v, want %v", ran, want)
 		}
 	})
@@ -63,11 +67,11 @@ func TestSerialQueueIsBounded(t *testing.T) {
 func TestSerialQueueSurvivesGoexit(t *testing.T) {
 	var q serialQueue
 	ran := make(chan int, 2)
-	q.add(context.Background(), "", 1, func() {
+	q.add("", 1, func() {
 		ran <- 1
 		runtime.Goexit()
 	})
-	q.add(context.Background(), "", 1, func() { ran <- 2 })
+	q.add("", 1, func() { ran <- 2 })
 	if <-ran != 1 || <-ran != 2 || !q.idle(context.Background()) {
 		t.Error("the second did not run")
 	}

@@ -48,7 +48,7 @@ func unmarshal(raw []byte, v any) error {
 			te.Value = strings.ReplaceAll(te.Value, p.text(), p.word)
 		}
 	}
-	restore(reflect.ValueOf(v), 0)
+	restore(reflect.ValueOf(v), visited{})
 	return err
 }
 
@@ -74,7 +74,7 @@ func decodeExact(raw []byte) (any, error) {
 		return nil, err
 	}
 	if !standard {
-		restore(reflect.ValueOf(&v), 0)
+		restore(reflect.ValueOf(&v), visited{})
 	}
 	return v, nil
 }
@@ -111,12 +111,26 @@ next:
 	return out
 }
 
-// restore puts the meanings in the places of the placeholders, in all that
-// json.Unmarshal can have written to.
-func restore(v reflect.Value, depth int) {
-	if depth > 2*frame.MaxDepth {
-		return // a cycle that was in v before
-	}
+// visited are the pointers and maps that restore has been at: what v had
+// before may have cycles.
+type visited map[visit]bool
+
+type visit struct {
+	at uintptr
+	as reflect.Type // a struct and its first field have one address
+}
+
+// first reports whether v, a pointer or a map, is seen for the first time.
+func (seen visited) first(v reflect.Value) bool {
+	key := visit{v.Pointer(), v.Type()}
+	was := seen[key]
+	seen[key] = true
+	return !was
+}
+
+// restore puts the meanings in the places of the placeholders, wherever
+// json.Unmarshal may have written.
+func restore(v reflect.Value, seen visited) {
 	switch v.Kind() {
 	case reflect.String:
 		if v.Type() != numberType {
@@ -132,11 +146,11 @@ func restore(v reflect.Value, depth int) {
 			v.SetFloat(f)
 		}
 	case reflect.Pointer:
-		if !v.IsNil() {
-			restore(v.Elem(), depth+1)
+		if !v.IsNil() && seen.first(v) {
+			restore(v.Elem(), seen)
 		}
 	case reflect.Interface:
-		restoreInterface(v, depth)
+		restoreInterface(v, seen)
 	case reflect.Slice, reflect.Array:
 		if v.Type() == rawMessageType && v.CanSet() {
 			raw := v.Bytes()
@@ -149,25 +163,28 @@ func restore(v reflect.Value, depth int) {
 			return
 		}
 		for i := range v.Len() {
-			restore(v.Index(i), depth+1)
+			restore(v.Index(i), seen)
 		}
 	case reflect.Map:
+		if v.IsNil() || !seen.first(v) {
+			return
+		}
 		for _, key := range v.MapKeys() {
 			elem := reflect.New(v.Type().Elem()).Elem()
 			elem.Set(v.MapIndex(key))
-			restore(elem, depth+1)
+			restore(elem, seen)
 			v.SetMapIndex(key, elem)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if f := v.Type().Field(i); f.IsExported() || f.Anonymous && f.Type.Kind() == reflect.Struct {
-				restore(v.Field(i), depth+1)
+			if f := v.Type().Field(i); f.Tag.Get("json") != "-" && (f.IsExported() || f.Anonymous && f.Type.Kind() == reflect.Struct) {
+				restore(v.Field(i), seen)
 			}
 		}
 	}
 }
 
-func restoreInterface(v reflect.Value, depth int) {
+func restoreInterface(v reflect.Value, seen visited) {
 	var number float64
 	switch x := v.Interface().(type) {
 	case float64:
@@ -176,7 +193,7 @@ func restoreInterface(v reflect.Value, depth int) {
 		number, _ = x.Float64()
 	default:
 		if v.Elem().IsValid() {
-			restore(v.Elem(), depth+1)
+			restore(v.Elem(), seen)
 		}
 		return
 	}

@@ -491,3 +491,123 @@ func TestCompression(t *testing.T) {
 		}
 	}
 }
+
+// A client that repeats its login cannot stop the server by way of a function
+// of the Config that takes its time.
+func TestManyLoginsAndASlowOnLogin(t *testing.T) {
+	release := make(chan struct{})
+	var server *testServer
+	calls := 0
+	server = startServer(t, crosscomm.Config{OnLogin: func(string) {
+		if calls++; calls == 1 {
+			<-release
+		}
+		server.GetOnlineClients()
+	}})
+	flood := loginRaw(t, server.addr, "flood")
+	frame := frameOf("flood", "server", "login", "{}")
+	logout := frameOf("flood", "server", "logout", "{}")
+	for range 20_000 {
+		for _, text := range []string{frame, logout, frame} {
+			if err := flood.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			if err := flood.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+				break // it is held up, as it should be
+			}
+		}
+	}
+	other := login(t, server.addr, "other")
+	if list, err := other.ListClients(testContext(t), true); err != nil || list.TotalCount < 1 {
+		t.Errorf("another client: %+v, %v", list, err)
+	}
+	flood.Close()
+	close(release)
+}
+
+// A client that is taken over knows it, however much it is sending.
+func TestReplacedWhileSending(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	for round := range 20 {
+		down := make(chan error, 10)
+		first := newClient(t, server.addr, "robot", crosscomm.Config{OnDown: func(err error) { down <- err }})
+		if err := first.Login(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var sending sync.WaitGroup
+		for range 4 {
+			sending.Go(func() {
+				for ctx.Err() == nil && first.SendMessage(ctx, "chatter", crosscomm.TypeText, crosscomm.ServerID) == nil {
+				}
+			})
+		}
+		second := login(t, server.addr, "robot")
+		if err := testkit.Receive(t, down); !errors.Is(err, crosscomm.ErrReplaced) {
+			t.Fatalf("round %d: OnDown: %v", round, err)
+		}
+		cancel()
+		sending.Wait()
+		_ = second.Logout(context.Background())
+	}
+}
+
+// A server is stopped and started again at once, many times.
+func TestRestartAtOnce(t *testing.T) {
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, IP: "127.0.0.1", Port: testkit.FreePort(t), DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := testContext(t)
+	for round := range 50 {
+		done := make(chan error, 1)
+		go func() { done <- svc.StartServer(ctx) }()
+		testkit.Eventually(t, "it listens", func() bool { return svc.Addr() != nil })
+		if len(done) != 0 {
+			t.Fatalf("round %d: StartServer returned %v at once", round, <-done)
+		}
+		if err := svc.Stop(ctx); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", svc.Config().Port))
+		if err != nil {
+			t.Fatalf("round %d: after Stop: %v", round, err)
+		}
+		l.Close()
+		if err := testkit.Receive(t, done); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A listener that answers each message, with so much waiting for it that the
+// client does not read further: when the link breaks it still comes back.
+func TestEchoUnderFlood(t *testing.T) {
+	dir := t.TempDir()
+	server := startServerAt(t, crosscomm.Config{DataDir: dir, MaxQueuedBytes: 64 << 20}, freeAddr(t))
+	up := make(chan bool, 10)
+	echo := newClient(t, server.addr, "echo", crosscomm.Config{OnUp: func() { up <- true }})
+	began, release := make(chan bool, 1), make(chan struct{})
+	echo.MessageListener(func(ctx context.Context, m *crosscomm.Message) error {
+		select {
+		case began <- true:
+		default:
+		}
+		<-release
+		return echo.SendMessage(ctx, "got it", crosscomm.TypeText, crosscomm.ServerID)
+	}, crosscomm.ListenerOptions{})
+	if err := echo.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Receive(t, up)
+	for range 40 {
+		if err := server.SendMessage(testContext(t), strings.Repeat("x", 1_000_000), crosscomm.TypeText, "echo"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Receive(t, began)
+	server.stop()
+	startServerAt(t, crosscomm.Config{DataDir: dir}, server.addr)
+	close(release)
+	testkit.Receive(t, up)
+}

@@ -75,8 +75,9 @@ func (r *registry) remove(reg *registration) {
 // dispatch brings the message that is in data, from which f was scanned, to all
 // listeners that match. It blocks only if too much of the same sender waits for
 // one of them, until there is room, or ctx ends, with which the listeners' work
-// ends too.
-func (r *registry) dispatch(ctx context.Context, data []byte, f frame.Frame) {
+// ends too, or the connection that brought the message is closing: to let it end,
+// the message is taken although there is no room.
+func (r *registry) dispatch(ctx context.Context, closing <-chan struct{}, data []byte, f frame.Frame) {
 	r.mu.RLock()
 	list := r.list
 	r.mu.RUnlock()
@@ -85,7 +86,9 @@ func (r *registry) dispatch(ctx context.Context, data []byte, f frame.Frame) {
 			continue
 		}
 		// Each listener gets a Message of its own, made when its turn comes.
-		reg.queue.add(ctx, string(f.From), len(data), func() {
+		source := string(f.From)
+		reg.queue.waitForRoom(ctx, closing, source)
+		reg.queue.add(source, len(data), func() {
 			if ctx.Err() == nil && !reg.removed.Load() {
 				r.call(ctx, reg, newMessage(data, f))
 			}

@@ -169,8 +169,8 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 // decoded as json.Unmarshal decodes into an any, except that numbers are
 // json.Number, so that they keep all their digits, and NaN and the infinities
 // float64. Lone surrogates inside of the content become U+FFFD, unless it is a
-// string. oss_key is nil or a string. It
-// returns an error if Content is not JSON.
+// string. oss_key is nil or a string. It returns an error if Content is not
+// JSON.
 func (m *Message) ToDict() (map[string]any, error) {
 	content, err := decodeExact(m.Content)
 	if err != nil {

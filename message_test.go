@@ -255,6 +255,29 @@ func TestDecodeNaN(t *testing.T) {
 	}
 }
 
+// What v had before may be large, shared or a cycle.
+func TestDecodeNaNIntoATree(t *testing.T) {
+	type node struct {
+		Parent   *node `json:"-"`
+		Children []*node
+		Next     *node
+		Value    float64
+		Shared   map[string]float64 `json:"-"`
+	}
+	parent := &node{}
+	for range 20 {
+		parent.Children = append(parent.Children, &node{Parent: parent, Children: []*node{parent, parent}})
+	}
+	v := node{Parent: parent, Next: &node{}}
+	v.Next.Next = v.Next
+	if err := parse(t, frameOf("a", "b", "dict", `{"Value": NaN, "Children": [{"Value": -Infinity}]}`)).Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	if !math.IsNaN(v.Value) || !math.IsInf(v.Children[0].Value, -1) {
+		t.Errorf("got %+v", v)
+	}
+}
+
 func TestJSONOfValues(t *testing.T) {
 	m := parse(t, frameOf("a", "b", "text", `"hi"`))
 	data, err := json.Marshal([]crosscomm.Message{*m})

@@ -101,11 +101,17 @@ func (p *peer) login(f frame.Frame) {
 		p.log.Warn("a newer login takes over", "client_id", id)
 		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
 	}
+	p.awaitEvents()
 }
+
+// awaitEvents holds up this connection, and no lock, while too many calls of
+// OnLogin and OnLogout wait.
+func (p *peer) awaitEvents() { p.server.s.events.waitForRoom(p.ctx, p.link.Closing(), "") }
 
 func (p *peer) logout() {
 	p.server.hub.logout(p, nil)
 	p.id = ""
+	p.awaitEvents()
 }
 
 // gone is called last, with why the connection ended.
@@ -122,10 +128,10 @@ func (p *peer) route(f frame.Frame, data []byte) {
 	to := string(f.To)
 	switch to {
 	case ServerID:
-		p.server.s.listeners.dispatch(p.ctx, data, f)
+		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), data, f)
 	case All:
 		receivers = p.server.hub.broadcast(p, data)
-		p.server.s.listeners.dispatch(p.ctx, data, f)
+		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), data, f)
 	default:
 		if p.server.hub.send(to, data) {
 			receivers = 1

@@ -33,18 +33,12 @@ type task struct {
 	run    func()
 }
 
-// add adds a function that handles size bytes from the source. If too much
-// waits already it blocks until there is room, or ctx ends and the function is
-// dropped.
-func (q *serialQueue) add(ctx context.Context, source string, size int, run func()) {
+// add adds a function that handles size bytes from the source. It never blocks;
+// see waitForRoom.
+func (q *serialQueue) add(source string, size int, run func()) {
 	size += taskOverhead
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.waiting > 0 && q.waiting+size > maxWaiting || q.ofSource[source] > 0 && q.ofSource[source]+size > maxWaitingOfSource {
-		if !q.wait(ctx) {
-			return
-		}
-	}
 	q.tasks = append(q.tasks, task{source, size, run})
 	q.waiting += size
 	if q.ofSource == nil {
@@ -57,13 +51,26 @@ func (q *serialQueue) add(ctx context.Context, source string, size int, run func
 	}
 }
 
+// waitForRoom waits while the bound for the source, or the one for all, is
+// reached, but not longer than until ctx ends or hurry is closed. So what waits
+// can exceed a bound by what the callers add at once.
+func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, source string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.waiting >= maxWaiting || q.ofSource[source] >= maxWaitingOfSource {
+		if !q.wait(ctx, hurry) {
+			return
+		}
+	}
+}
+
 // idle waits until everything has been run, and reports false if ctx ended
 // before that.
 func (q *serialQueue) idle(ctx context.Context) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.running {
-		if !q.wait(ctx) {
+		if !q.wait(ctx, nil) {
 			return false
 		}
 	}
@@ -71,8 +78,8 @@ func (q *serialQueue) idle(ctx context.Context) bool {
 }
 
 // wait is called with mu held, gives it up until something has changed, and
-// reports false if ctx ended.
-func (q *serialQueue) wait(ctx context.Context) bool {
+// reports false if ctx ended or hurry was closed.
+func (q *serialQueue) wait(ctx context.Context, hurry <-chan struct{}) bool {
 	if q.changed == nil {
 		q.changed = make(chan struct{})
 	}
@@ -83,6 +90,8 @@ func (q *serialQueue) wait(ctx context.Context) bool {
 	case <-changed:
 		return true
 	case <-ctx.Done():
+		return false
+	case <-hurry:
 		return false
 	}
 }

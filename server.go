@@ -123,6 +123,7 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 	srv.stopped = false
 	srv.listens = l.Addr()
 	run := srv.begin()
+	run.work.Add(1) // for this function, until the port is free again
 	srv.mu.Unlock()
 
 	log := srv.s.log
@@ -145,24 +146,33 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		err = fmt.Errorf("crosscomm: serving: %w", err)
 	}
 	hs.Close()
-	_ = srv.stop(context.WithoutCancel(ctx))
 	if err == nil {
 		<-failed
-		log.Info("stopped", "addr", l.Addr().String())
 	}
+	run.work.Done()
+	_ = srv.stopRun(context.WithoutCancel(ctx), run)
+	log.Info("stopped", "addr", l.Addr().String())
 	return err
 }
 
-// stop ends the run, if there is one, and waits for the end of it or of ctx.
+// stop is Service.Stop.
 func (srv *server) stop(ctx context.Context) error {
 	srv.mu.Lock()
 	srv.stopped = true
 	run := srv.run
+	srv.mu.Unlock()
 	if run == nil {
-		srv.mu.Unlock()
 		return nil
 	}
+	return srv.stopRun(ctx, run)
+}
+
+// stopRun ends the run, if nothing has yet, and waits for the end of it or of
+// ctx.
+func (srv *server) stopRun(ctx context.Context, run *serverRun) error {
+	srv.mu.Lock()
 	if run.ctx.Err() == nil {
+		srv.stopped = true
 		run.cancel()
 		for l := range run.links {
 			l.Close(websocket.CloseGoingAway, "server stopped", stopTimeout)

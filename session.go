@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -59,7 +60,8 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
 		listing:  make(chan struct{}, 1),
-		link:     link.New(conn, link.Options{MaxMessage: s.cfg.MaxMessageSize, MaxQueued: s.cfg.MaxQueuedBytes, PingEvery: pingEvery}),
+		// Messages go by Write; only a few short frames of our own go by Send.
+		link: link.New(conn, link.Options{MaxMessage: s.cfg.MaxMessageSize, MaxQueued: math.MaxInt, PingEvery: pingEvery}),
 	}
 	go sess.serve()
 	_ = sess.link.Send(s.newFrame(TypeLogin, ServerID, emptyContent)) // if it fails, done tells
@@ -176,7 +178,7 @@ func (sess *session) receive(data []byte, _ bool) {
 		}
 	}
 	if string(f.From) != s.cfg.ClientID {
-		s.listeners.dispatch(sess.ctx, data, f)
+		s.listeners.dispatch(sess.ctx, sess.link.Closing(), data, f)
 	}
 }
 

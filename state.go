@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
@@ -43,8 +44,8 @@ type clientState struct {
 type stateFile struct {
 	path string
 	log  *slog.Logger
-	// readOnly tells that what lies at path could neither be read nor set aside, so
-	// that it must not be overwritten.
+	// readOnly tells that what lies at path could neither be read nor set
+	// aside, so that it must not be overwritten.
 	readOnly bool
 	written  fs.FileInfo // of the file as we last wrote or read it
 }
@@ -235,6 +236,12 @@ func (f *stateFile) replace(data []byte) (err error) {
 	return nil
 }
 
+// plainKey matches the ids that need no quotes whatever reads them. Neither
+// this package's nor Python's YAML quotes all that the other takes for a date,
+// a number or "<<"; what they quote of these, such as yes and null, stays
+// quoted.
+var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+
 // marshalStates writes the mapping in the order of the ids, indented as Python
 // does it.
 func marshalStates(states map[string]clientState) ([]byte, error) {
@@ -244,8 +251,8 @@ func marshalStates(states map[string]clientState) ([]byte, error) {
 		if err := errors.Join(key.Encode(id), value.Encode(states[id])); err != nil {
 			return nil, err
 		}
-		if id == "<<" { // which the package would not quote, and read back as something else
-			key.Tag, key.Style = "!!str", yaml.SingleQuotedStyle
+		if !plainKey.MatchString(id) {
+			key.Tag, key.Style = "!!str", yaml.DoubleQuotedStyle
 		}
 		root.Content = append(root.Content, &key, &value)
 	}

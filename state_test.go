@@ -200,7 +200,7 @@ func TestStateIsWrittenAfterAFailure(t *testing.T) {
 // Ids that mean something in YAML come back as they were.
 func TestOddIDsInStateFile(t *testing.T) {
 	dir := t.TempDir()
-	odd := []string{"<<", "=", "~", "null", "yes", "0x10", "1e3", "- a", "a: b", "# c", "'", `"`, `\`, "&a", "*a", "!t", "%d", "@", "`", "{", "[", "|", ">", "?", " padded ", "2001-01-01", "数", "😀", strings.Repeat("x", 256)}
+	odd := []string{"<<", "=", "~", "null", "yes", "0x10", "1e3", "- a", "a: b", "# c", "'", `"`, `\`, "&a", "*a", "!t", "%d", "@", "`", "{", "[", "|", ">", "?", " padded ", "2001-01-01", "2001-99-99", ".3_", "1_000", "190:20:30", ".inf", "NaN", "y", "On", "数", "😀", strings.Repeat("x", 256)}
 	server := startServer(t, crosscomm.Config{DataDir: dir})
 	for _, id := range odd {
 		login(t, server.addr, id)

@@ -157,6 +157,10 @@ func TestStateFileIsShared(t *testing.T) {
 	goClient(t, "数字 1: [x]", port, crosscomm.Config{})
 	goClient(t, "123", port, crosscomm.Config{})
 	goClient(t, "yes", port, crosscomm.Config{})
+	odd := []string{"<<", "2001-99-99", "2001-01-01", ".3_", "1_000", "190:20:30", "0x1F", "~", "=", "- a", "a: b", "'\"\\", "é😀", ".inf", "n"}
+	for _, id := range odd {
+		goClient(t, id, port, crosscomm.Config{})
+	}
 	p.client("py", port, nil)
 	stop()
 	raw := p.call("read_state", map[string]any{"path": filepath.Join(dir, "cross_comm_clients.yaml")})
@@ -167,7 +171,7 @@ func TestStateFileIsShared(t *testing.T) {
 	if err := json.Unmarshal(raw, &states); err != nil {
 		t.Fatalf("%s: %v", raw, err)
 	}
-	for _, id := range []string{"数字 1: [x]", "123", "yes", "py"} {
+	for _, id := range append(odd, "数字 1: [x]", "123", "yes", "py") {
 		s, ok := states[id]
 		if age := time.Since(time.UnixMicro(int64(s.LastSeen * 1e6))).Abs(); !ok || s.Status != "offline" || age > time.Hour {
 			t.Errorf("%q: %+v in %s", id, s, raw)
@@ -175,7 +179,7 @@ func TestStateFileIsShared(t *testing.T) {
 	}
 	p.call("write_state", map[string]any{"path": filepath.Join(dir, "cross_comm_clients.yaml"), "add": "from python"})
 	server, _, _ := startGoServer(t, crosscomm.Config{DataDir: dir}, "127.0.0.1:0")
-	testkit.Eventually(t, "the server has read the five clients", func() bool { return len(server.Clients()) == 5 })
+	testkit.Eventually(t, "the server has read all clients", func() bool { return len(server.Clients()) == len(odd)+5 })
 }
 
 // Our lock and Python's filelock keep each other out.

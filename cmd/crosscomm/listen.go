@@ -12,7 +12,7 @@ import (
 
 type listenCommand struct {
 	clientFlags
-	Type    string  `help:"Print only messages of this type." enum:",text,json,dict,bytes,image,file,folder" default:"" placeholder:"TYPE"`
+	Type    string  `help:"Print only messages of this type: text, json, dict, bytes, image, file or folder." enum:",text,json,dict,bytes,image,file,folder" default:"" placeholder:"TYPE"`
 	From    string  `help:"Print only messages of this sender." placeholder:"ID"`
 	JSON    bool    `name:"json" help:"Print events and messages, one JSON object a line."`
 	Count   int     `help:"End after this many messages; 0 goes on until Ctrl-C." placeholder:"N"`

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if c.Port < 0 || c.Port > 65535 {
 		return usageError{fmt.Sprintf("--port is %d; it must be between 0 and 65535", c.Port)}
 	}
+	c.IP = strings.Trim(c.IP, "[]")
 	out := &printer{w: con.stdout}
 	cfg := crosscomm.Config{
 		Role:              crosscomm.Server,
@@ -106,10 +108,11 @@ type seconds time.Duration
 
 // UnmarshalText is called by kong.
 func (s *seconds) UnmarshalText(text []byte) error {
-	if n, err := strconv.ParseFloat(string(text), 64); err == nil {
-		text = fmt.Appendf(nil, "%fs", n)
+	given := string(text)
+	if n, err := strconv.ParseFloat(given, 64); err == nil {
+		given = fmt.Sprintf("%fs", n)
 	}
-	d, err := time.ParseDuration(string(text))
+	d, err := time.ParseDuration(given)
 	if err != nil || d <= 0 {
 		return fmt.Errorf("%q is not a duration such as 30, 1.5s or 2m", text)
 	}

@@ -87,6 +87,8 @@ type Link struct {
 
 	input bytes.Buffer // of the reading goroutine
 
+	closed chan struct{} // closed when closing becomes true
+
 	mu         sync.Mutex
 	queue      []*item
 	bytes      int     // of the queue and of the message being written
@@ -94,6 +96,7 @@ type Link struct {
 	closing    bool
 	end        error // why, once closing; the first reason stays
 	forceClose *time.Timer
+	forceAt    time.Time // when that fires
 }
 
 // item is a message in the queue.
@@ -119,6 +122,7 @@ func New(conn *websocket.Conn, opts Options) *Link {
 		wake:    make(chan struct{}, 1),
 		written: make(chan struct{}),
 		read:    make(chan struct{}),
+		closed:  make(chan struct{}),
 	}
 }
 
@@ -188,7 +192,11 @@ func (l *Link) Close(code int, reason string, patience time.Duration) (began boo
 	defer l.mu.Unlock()
 	began = !l.closing
 	l.closeLocked(&CloseError{Code: code, Reason: reason})
-	if l.forceClose == nil || l.forceClose.Stop() {
+	if at := time.Now().Add(patience); l.forceClose == nil || at.Before(l.forceAt) {
+		if l.forceClose != nil {
+			l.forceClose.Stop()
+		}
+		l.forceAt = at
 		l.forceClose = time.AfterFunc(patience, func() { l.conn.Close() })
 	}
 	return began
@@ -197,9 +205,20 @@ func (l *Link) Close(code int, reason string, patience time.Duration) (began boo
 func (l *Link) closeLocked(end error) {
 	if !l.closing {
 		l.closing, l.end = true, end
+		close(l.closed)
 		l.signal()
 	}
 }
+
+// beginEnd begins the end, if it has not begun.
+func (l *Link) beginEnd(end error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeLocked(end)
+}
+
+// Closing returns a channel that is closed when the link begins to end.
+func (l *Link) Closing() <-chan struct{} { return l.closed }
 
 // signal must be called with mu held.
 func (l *Link) signal() {
@@ -218,9 +237,7 @@ func (l *Link) Run(handle func(data []byte, text bool)) error {
 	err := l.readLoop(handle)
 	close(l.read)
 
-	l.mu.Lock()
-	l.closeLocked(asCloseError(err))
-	l.mu.Unlock()
+	l.beginEnd(asCloseError(err))
 	l.conn.Close() // frees the writer, should the peer have stopped reading
 	<-l.written
 
@@ -249,7 +266,7 @@ func asCloseError(err error) error {
 func (l *Link) readLoop(handle func(data []byte, text bool)) error {
 	// This limit is for the bytes on the wire, and readMessage's for what they
 	// inflate to; deflate may add a little to what it cannot compress.
-	l.conn.SetReadLimit(int64(l.opts.MaxMessage + l.opts.MaxMessage>>8 + 64))
+	l.conn.SetReadLimit(int64(l.opts.MaxMessage) + int64(l.opts.MaxMessage>>8) + 64)
 	l.conn.SetPongHandler(func(string) error {
 		l.extendDeadline()
 		return nil
@@ -262,6 +279,16 @@ func (l *Link) readLoop(handle func(data []byte, text bool)) error {
 		defer l.mu.Unlock()
 		l.pong = &payload
 		l.signal()
+		return nil
+	})
+	// The reason must be noted before the close frame is answered: after that
+	// writing fails, which is no reason.
+	l.conn.SetCloseHandler(func(code int, text string) error {
+		l.beginEnd(&CloseError{Code: code, Reason: text, ByPeer: true})
+		if code == websocket.CloseNoStatusReceived {
+			code = websocket.CloseNormalClosure
+		}
+		l.writeClose(code, "")
 		return nil
 	})
 	for {
@@ -292,8 +319,10 @@ func (l *Link) readFailed(err error) error {
 		err = &CloseError{Code: websocket.CloseMessageTooBig, Reason: "message too big"}
 	default:
 		// Malformed frames, of which gorilla has told, or malformed deflate.
+		l.beginEnd(err)
 		l.writeClose(websocket.CloseInvalidFramePayloadData, "malformed data")
 	}
+	l.beginEnd(asCloseError(err))
 	l.discardInput()
 	return err
 }
@@ -316,6 +345,7 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) err
 		refusal = &CloseError{Code: websocket.CloseInvalidFramePayloadData, Reason: "invalid UTF-8"}
 	}
 	if refusal != nil {
+		l.beginEnd(refusal)
 		l.writeClose(refusal.Code, refusal.Reason)
 		return refusal
 	}
@@ -372,9 +402,10 @@ func (l *Link) writeLoop() {
 				return
 			}
 		case <-pings:
-			// The deadline counts also for waiting behind a pong. An error
-			// shows at the next message, or by the pong that does not come.
-			_ = l.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
+			if err := l.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout)); err != nil {
+				// The reader may not notice: it may wait for a listener.
+				l.beginEnd(fmt.Errorf("ping: %w", err))
+			}
 		}
 	}
 }
