@@ -90,9 +90,10 @@ func (s *Service) ClientID() string { return s.cfg.ClientID }
 // A listener is called for one message at a time, in the order of arrival, off
 // the connection's goroutines: it may block, take minutes, and call any method
 // of the Service. Other listeners do not wait for it. When 16 MiB of messages
-// of one sender wait for one listener, the connection that brings more of them
-// is not read further until the listener goes on; if that takes long, that link
-// times out.
+// of one sender, or 256 MiB of all, wait for one listener, the connection that
+// brings more of them is not read further until the listener goes on; if that
+// takes long, that link times out. On a client all senders share the one
+// connection.
 //
 // The context ends at Logout, or when the server stops; what then still waits
 // is dropped. An error or a panic of a listener is logged, and changes nothing
@@ -189,10 +190,11 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 }
 
 // StartServer listens on IP and Port and serves until ctx ends or
-// [Service.Stop] is called. Then it closes the connections with code 1001 (going
-// away), waiting for no peer longer than a second, keeps the clients' states,
-// waits for running listeners, whose context has ended, up to 5 s, and returns
-// nil. No goroutine of it is left then. Do not call it from a listener.
+// [Service.Stop] is called. Then it closes the connections with code 1001
+// (going away), waiting for no peer longer than a second, keeps the clients'
+// states, waits for running listeners, whose context has ended, up to 5 s, and
+// returns nil. No goroutine of it is left then. Do not call it from a listener
+// or a function of the Config.
 //
 // If it cannot listen, or the server runs already, it returns an error. On a
 // client it returns [ErrRole].
@@ -253,8 +255,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Stop ends what StartServer or ServeHTTP began, as the end of StartServer's
 // context does, and returns nil when that is done, or the context's error. A
 // server that was stopped can be started again with StartServer. Do not call it
-// from a listener, which it would wait for. For a client it is
-// [Service.Logout].
+// from a listener or a function of the Config, which it would wait for. For a
+// client it is [Service.Logout].
 func (s *Service) Stop(ctx context.Context) error {
 	if s.client != nil {
 		return s.Logout(ctx)

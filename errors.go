@@ -32,8 +32,8 @@ var (
 	// written as JSON. Nothing was sent.
 	ErrContent = errors.New("bad content")
 
-	// ErrTooLarge: the message is larger than the receiver would take. Nothing
-	// was sent.
+	// ErrTooLarge: the message is larger than the receiver would take, and was
+	// not sent; or, from ListClients, the answer exceeds Config.MaxMessageSize.
 	ErrTooLarge = errors.New("message too large")
 
 	// ErrReceiver: the id of the receiver is empty or malformed. Nothing was

@@ -39,9 +39,10 @@ type Config struct {
 	// Secret returns the secret of an access key, and false for one that is not
 	// known. It may be called concurrently.
 	Secret func(accessKeyID string) (secret string, ok bool)
-	// Allow reports whether the access key may read or write the object key, or,
-	// if that is "", list the bucket. It is asked after the signature was verified. If it is nil, any key that is
-	// known may do anything. It may be called concurrently.
+	// Allow reports whether the access key may read or write the object key,
+	// or, if that is "", list the bucket. It is asked after the signature was
+	// verified. If it is nil, any key that is known may do anything. It may be
+	// called concurrently.
 	Allow func(accessKeyID, objectKey string, write bool) bool
 	// MaxObject bounds the bytes of one object, Quota those of all; there is no
 	// bound if they are zero.
@@ -51,7 +52,8 @@ type Config struct {
 	UploadTTL time.Duration
 	// ObjectTTL is how long objects are kept: forever if zero.
 	ObjectTTL time.Duration
-	// Logger is told what goes wrong in the server itself; nothing is logged if it is nil.
+	// Logger is told what goes wrong in the server itself; nothing is logged if
+	// it is nil.
 	Logger *slog.Logger
 }
 

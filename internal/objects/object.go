@@ -60,7 +60,8 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts PutOption
 func (s *Store) replace(o *Object, mustBeNew bool, also func(*bbolt.Tx) error) error {
 	o.Modified = s.now().UTC().Truncate(time.Second)
 	var old Object
-	// Batch joins the transactions of concurrent puts, each of which costs a sync.
+	// Batch joins the transactions of concurrent puts, each of which costs a
+	// sync.
 	err := s.db.Batch(func(tx *bbolt.Tx) error {
 		old = Object{}
 		b := tx.Bucket(objectsBucket)

@@ -395,7 +395,8 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// It is killed after a random number of reports, somewhere in the next put.
+		// It is killed after a random number of reports, somewhere in the next
+		// put.
 		stored := -1
 		limit := 3 + rand.IntN(12)
 		for range limit {

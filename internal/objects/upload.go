@@ -121,8 +121,8 @@ type CompletePart struct {
 
 // Complete makes an object of the parts of an upload, in the order given, which
 // must be that of their numbers; parts that are not given are deleted. No byte
-// is copied. The errors are ErrNotFound, and ErrPart for a part that is not there,
-// has another ETag, or is out of order, and for none at all.
+// is copied. The errors are ErrNotFound, and ErrPart for a part that is not
+// there, has another ETag, or is out of order, and for none at all.
 func (s *Store) Complete(key, id string, wanted []CompletePart) (Object, error) {
 	u, err := s.upload(key, id)
 	if err != nil {

@@ -67,7 +67,8 @@ func parseV4URL(r Request) (*signature, error) {
 	return sig, nil
 }
 
-// newV4 computes what is signed. The credential is ID/DAY/REGION/PRODUCT/aliyun_v4_request.
+// newV4 computes what is signed. The credential is
+// ID/DAY/REGION/PRODUCT/aliyun_v4_request.
 func newV4(r Request, credential, given, additional, dateText string, date time.Time) (*signature, error) {
 	parts := strings.Split(credential, "/")
 	if len(parts) != 5 || parts[4] != "aliyun_v4_request" {
