@@ -328,7 +328,7 @@ func (l *Link) readFailed(err error) error {
 }
 
 func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) error {
-	if l.input.Cap() > 64<<10 {
+	if l.input.Cap() > 4<<10 {
 		l.input = bytes.Buffer{} // what a large message needed is not kept
 	}
 	l.input.Reset()
