@@ -115,6 +115,35 @@ func TestHeartbeatTimeout(t *testing.T) {
 	})
 }
 
+// Whoever connects and does not log in is closed after 10 s; who has logged in
+// and out is not.
+func TestLoginDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		_, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true})
+		patient := rawOn(t, network, "patient")
+		patient.write(frameOf("patient", "server", "logout", "{}"))
+		conn, _, err := (&websocket.Dialer{NetDialContext: network.Dial}).Dial("ws://server/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent := &rawPeer{Conn: conn, t: t}
+		began := time.Now()
+		silent.closedWith(crosscomm.CloseLoginRejected, "no login within 10s")
+		if d := time.Since(began); d != 10*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		<-time.After(time.Minute)
+		patient.write(frameOf("patient", "server", "login", "{}"))
+		if got := patient.read(); !strings.Contains(got, "login_response") {
+			t.Errorf("got %s", got)
+		}
+		patient.Close()
+		silent.Close()
+		stop()
+	})
+}
+
 // A client pings, so that it notices a server that is gone without a word.
 func TestClientNoticesADeadServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -240,10 +240,10 @@ func (s *Service) Addr() net.Addr {
 }
 
 // ServeHTTP makes a server part of any HTTP service: it takes the WebSocket
-// connections that come to it, at any path. Any other request is answered with
-// 426 (upgrade required) and a hint. It needs no StartServer, but
-// [Service.Stop] when the program ends: an http.Server does not close
-// WebSockets. A server that was stopped answers 503.
+// connections that come to it, at any path; one that does not log in within 10
+// s is closed. Any other request is answered with 426 (upgrade required) and a
+// hint. It needs no StartServer, but [Service.Stop] when the program ends: an
+// http.Server does not close WebSockets. A server that was stopped answers 503.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.server == nil {
 		http.Error(w, "this crosscomm.Service is a client", http.StatusInternalServerError)

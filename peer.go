@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
@@ -24,6 +25,8 @@ type peer struct {
 	// goroutine uses id; it sets member under the hub's lock.
 	id     string
 	member *member
+
+	hasLoggedIn atomic.Bool // whether anybody ever has, here
 }
 
 // closeTimeout is how long a client that the server disconnects has to take
@@ -96,6 +99,7 @@ func (p *peer) login(f frame.Frame) {
 		return
 	}
 	p.id = id
+	p.hasLoggedIn.Store(true)
 	response := p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`))
 	if old := p.server.hub.login(p, response); old != nil {
 		p.log.Warn("a newer login takes over", "client_id", id)

@@ -253,6 +253,13 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
 
 	p := &peer{server: srv, ctx: run.ctx, link: l, log: srv.s.log.With("remote", conn.RemoteAddr().String())}
 	p.log.Debug("connected")
+	// Whoever connects and says nothing must not hold a connection for ever.
+	deadline := time.AfterFunc(loginTimeout, func() {
+		if !p.hasLoggedIn.Load() {
+			l.Close(CloseLoginRejected, fmt.Sprintf("no login within %v", loginTimeout), closeTimeout)
+		}
+	})
+	defer deadline.Stop()
 	err := l.Run(p.receive)
 	p.gone(err)
 

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// loginTimeout bounds connecting and the server's answer to the login.
+	// loginTimeout bounds, for a client, connecting and the server's answer to
+	// the login, and for a server the time until the login comes.
 	loginTimeout = 10 * time.Second
 	// pingEvery is how often a client pings the server, as Python's does; a
 	// server that is silent for twice as long is lost.
