@@ -30,7 +30,7 @@ const (
 // [Service.Addr] tells.
 const AnyPort = -1
 
-// Defaults of [Config], those of the original.
+// Defaults of [Config]; ports, times and the file are the original's.
 const (
 	DefaultPort              = 9898
 	DefaultHeartbeatInterval = 30 * time.Second
