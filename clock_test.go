@@ -129,7 +129,7 @@ func TestLoginDeadline(t *testing.T) {
 		}
 		silent := &rawPeer{Conn: conn, t: t}
 		began := time.Now()
-		silent.closedWith(crosscomm.CloseLoginRejected, "no login within 10s")
+		silent.closedWith(crosscomm.CloseLoginTimeout, "no login within 10s")
 		if d := time.Since(began); d != 10*time.Second {
 			t.Errorf("it took %v", d)
 		}

@@ -58,5 +58,6 @@ type CloseError = link.CloseError
 const (
 	CloseReplaced      = 4001 // a newer login has taken over the id
 	CloseTooSlow       = 4002 // the client reads too slowly: its queue is full
-	CloseLoginRejected = 4003 // the id cannot be used, or no login came
+	CloseLoginRejected = 4003 // the id cannot be used
+	CloseLoginTimeout  = 4004 // no login came within 10 s
 )

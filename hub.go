@@ -57,11 +57,16 @@ func (h *hub) present(m *member, now int64) bool {
 	return m.peer != nil && now-m.lastSeen.Load() < int64(h.s.cfg.HeartbeatTimeout)
 }
 
-// login makes p the connection of its client, queues the response as the first
-// thing on it, and returns the connection that the client had before, if that
-// is another.
-func (h *hub) login(p *peer, response []byte) (old *peer) {
+// login makes p the connection of its client, and queues the response as the
+// first thing on it. If the client had another connection, that is closed, and
+// returned. A connection that is closing cannot log in: two that repeat their
+// logins would take the id from each other, and both end.
+func (h *hub) login(p *peer, response []byte) (old *peer, ok bool) {
 	h.mu.Lock()
+	if isClosed(p.link.Closing()) {
+		h.mu.Unlock()
+		return nil, false
+	}
 	m := h.members[p.id]
 	if m == nil {
 		m = &member{id: p.id}
@@ -78,6 +83,9 @@ func (h *hub) login(p *peer, response []byte) (old *peer) {
 	m.timedOut.Store(false)
 	p.server.deliver(p, response)
 	h.markChanged()
+	if old != nil {
+		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
+	}
 	if !again {
 		// Under the lock, so that the calls come in the order of the events.
 		h.notifyLogin(m.id)
@@ -86,7 +94,7 @@ func (h *hub) login(p *peer, response []byte) (old *peer) {
 	if !again {
 		p.log.Info("login", "client_id", p.id)
 	}
-	return old
+	return old, true
 }
 
 // logout takes the connection p from its client, unless a newer one has taken

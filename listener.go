@@ -63,6 +63,7 @@ func (r *registry) remove(reg *registration) {
 	if reg.removed.Swap(true) {
 		return
 	}
+	reg.queue.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = slices.DeleteFunc(slices.Clone(r.list), func(other *registration) bool { return other == reg })
@@ -75,19 +76,23 @@ func (r *registry) remove(reg *registration) {
 // dispatch brings the message that is in data, from which f was scanned, to all
 // listeners that match. It blocks only if too much of the same sender waits for
 // one of them, until there is room, or ctx ends, with which the listeners' work
-// ends too, or the connection that brought the message is closing: to let it end,
-// the message is taken although there is no room.
-func (r *registry) dispatch(ctx context.Context, closing <-chan struct{}, data []byte, f frame.Frame) {
+// ends too, or the connection that brought the message is closing, which must be
+// able to end. Then the message is taken although there is no room if
+// keep is set: a client has one connection after the other, but a server has
+// many, and what each is allowed beyond the bound would add up.
+func (r *registry) dispatch(ctx context.Context, closing <-chan struct{}, keep bool, data []byte, f frame.Frame) {
 	r.mu.RLock()
 	list := r.list
 	r.mu.RUnlock()
+	source := string(f.From)
 	for _, reg := range list {
 		if !reg.opts.match(f) {
 			continue
 		}
+		if !reg.queue.waitForRoom(ctx, closing, source) && !keep {
+			continue
+		}
 		// Each listener gets a Message of its own, made when its turn comes.
-		source := string(f.From)
-		reg.queue.waitForRoom(ctx, closing, source)
 		reg.queue.add(source, len(data), func() {
 			if ctx.Err() == nil && !reg.removed.Load() {
 				r.call(ctx, reg, newMessage(data, f))

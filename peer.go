@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ type peer struct {
 	member *member
 
 	hasLoggedIn atomic.Bool // whether anybody ever has, here
+	handling    sync.Mutex  // held while a message is handled
 }
 
 // closeTimeout is how long a client that the server disconnects has to take
@@ -38,6 +40,8 @@ var byteOrderMark = []byte("\ufeff")
 // receive handles one message of the connection. A frame that is refused changes
 // nothing, and the connection stays.
 func (p *peer) receive(data []byte, text bool) {
+	p.handling.Lock()
+	defer p.handling.Unlock()
 	p.server.stats.received.Add(1)
 	if !text {
 		// As in the original a binary frame with JSON counts, and goes on as
@@ -98,19 +102,34 @@ func (p *peer) login(f frame.Frame) {
 		p.link.Close(CloseLoginRejected, err.Error(), closeTimeout)
 		return
 	}
+	before := p.id
 	p.id = id
-	p.hasLoggedIn.Store(true)
 	response := p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`))
-	if old := p.server.hub.login(p, response); old != nil {
+	old, ok := p.server.hub.login(p, response)
+	if !ok {
+		p.id = before
+		return
+	}
+	p.hasLoggedIn.Store(true)
+	if old != nil {
 		p.log.Warn("a newer login takes over", "client_id", id)
-		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
+		// What the older connection is just handling comes before all that
+		// this one brings. It takes no time: a closing connection waits for
+		// nobody, and takes over from nobody.
+		old.awaitHandled()
 	}
 	p.awaitEvents()
 }
 
+// awaitHandled waits until the message that is being handled has been.
+func (p *peer) awaitHandled() {
+	p.handling.Lock()
+	defer p.handling.Unlock()
+}
+
 // awaitEvents holds up this connection, and no lock, while too many calls of
 // OnLogin and OnLogout wait.
-func (p *peer) awaitEvents() { p.server.s.events.waitForRoom(p.ctx, p.link.Closing(), "") }
+func (p *peer) awaitEvents() { _ = p.server.s.events.waitForRoom(p.ctx, p.link.Closing(), "") }
 
 func (p *peer) logout() {
 	p.server.hub.logout(p, nil)
@@ -132,10 +151,10 @@ func (p *peer) route(f frame.Frame, data []byte) {
 	to := string(f.To)
 	switch to {
 	case ServerID:
-		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), data, f)
+		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), false, data, f)
 	case All:
 		receivers = p.server.hub.broadcast(p, data)
-		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), data, f)
+		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), false, data, f)
 	default:
 		if p.server.hub.send(to, data) {
 			receivers = 1

@@ -290,3 +290,71 @@ func TestEchoUnderFlood(t *testing.T) {
 	close(release)
 	testkit.Receive(t, up)
 }
+
+// Two connections that both repeat their login: one has the id in the end, and
+// keeps it.
+func TestTwoThatRepeatTheirLogins(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	for round := range 100 {
+		peers := []*rawPeer{dialRaw(t, server.addr), dialRaw(t, server.addr)}
+		var writing sync.WaitGroup
+		for _, p := range peers {
+			writing.Go(func() {
+				for range 3 {
+					_ = p.WriteMessage(websocket.TextMessage, []byte(frameOf("same", "server", "login", "{}")))
+				}
+			})
+		}
+		writing.Wait()
+		closed := make(chan int, 2)
+		for _, p := range peers {
+			go func() {
+				for {
+					if _, _, err := p.next(); err != nil {
+						if websocket.IsCloseError(err, crosscomm.CloseReplaced) {
+							closed <- 1
+						} else {
+							closed <- 0
+						}
+						return
+					}
+				}
+			}()
+		}
+		if testkit.Receive(t, closed) != 1 {
+			t.Fatalf("round %d: none was replaced", round)
+		}
+		if err := server.SendMessage(testContext(t), "still there", crosscomm.TypeText, "same"); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		for _, p := range peers {
+			p.Close()
+		}
+		testkit.Receive(t, closed)
+	}
+}
+
+// A listener that never returns is removed: the others go on.
+func TestRemoveAHungListener(t *testing.T) {
+	server := startServer(t, crosscomm.Config{MaxQueuedBytes: 64 << 20})
+	c := newClient(t, server.addr, "c", crosscomm.Config{})
+	hang := make(chan struct{})
+	defer close(hang)
+	remove := c.MessageListener(func(context.Context, *crosscomm.Message) error { <-hang; return nil }, crosscomm.ListenerOptions{})
+	good := collect(c, crosscomm.ListenerOptions{})
+	if err := c.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		if err := server.SendMessage(testContext(t), strings.Repeat("x", 900_000), crosscomm.TypeText, "c"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 17 {
+		testkit.Receive(t, good)
+	}
+	remove()
+	for range 13 {
+		testkit.Receive(t, good)
+	}
+}

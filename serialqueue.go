@@ -24,7 +24,8 @@ type serialQueue struct {
 	waiting  int            // the sizes of the tasks
 	ofSource map[string]int // the same, for each source that has tasks
 	running  bool           // whether there is a goroutine
-	changed  chan struct{}  // if not nil, closed when waiting or running is next lowered
+	closed   bool           // nothing is added any more
+	changed  chan struct{}  // if not nil, closed when waiting or running is next lowered, or closed set
 }
 
 type task struct {
@@ -33,12 +34,15 @@ type task struct {
 	run    func()
 }
 
-// add adds a function that handles size bytes from the source. It never blocks;
-// see waitForRoom.
+// add adds a function that handles size bytes from the source, unless the queue
+// is closed. It never blocks; see waitForRoom.
 func (q *serialQueue) add(source string, size int, run func()) {
 	size += taskOverhead
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
 	q.tasks = append(q.tasks, task{source, size, run})
 	q.waiting += size
 	if q.ofSource == nil {
@@ -52,16 +56,28 @@ func (q *serialQueue) add(source string, size int, run func()) {
 }
 
 // waitForRoom waits while the bound for the source, or the one for all, is
-// reached, but not longer than until ctx ends or hurry is closed. So what waits
-// can exceed a bound by what the callers add at once.
-func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, source string) {
+// reached, but not longer than until ctx ends, hurry is closed, or the queue is,
+// and reports whether there is room. So what waits can exceed a bound by what the
+// callers add at once.
+func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, source string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.waiting >= maxWaiting || q.ofSource[source] >= maxWaitingOfSource {
+	for !q.closed && (q.waiting >= maxWaiting || q.ofSource[source] >= maxWaitingOfSource) {
 		if !q.wait(ctx, hurry) {
-			return
+			return false
 		}
 	}
+	return !q.closed
+}
+
+// close drops what waits, and lets nothing be added any more. What runs is not
+// waited for.
+func (q *serialQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.tasks, q.ofSource, q.waiting = nil, nil, 0
+	q.notify()
 }
 
 // idle waits until everything has been run, and reports false if ctx ended

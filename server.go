@@ -256,7 +256,7 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
 	// Whoever connects and says nothing must not hold a connection for ever.
 	deadline := time.AfterFunc(loginTimeout, func() {
 		if !p.hasLoggedIn.Load() {
-			l.Close(CloseLoginRejected, fmt.Sprintf("no login within %v", loginTimeout), closeTimeout)
+			l.Close(CloseLoginTimeout, fmt.Sprintf("no login within %v", loginTimeout), closeTimeout)
 		}
 	})
 	defer deadline.Stop()

@@ -179,7 +179,7 @@ func (sess *session) receive(data []byte, _ bool) {
 		}
 	}
 	if string(f.From) != s.cfg.ClientID {
-		s.listeners.dispatch(sess.ctx, sess.link.Closing(), data, f)
+		s.listeners.dispatch(sess.ctx, sess.link.Closing(), true, data, f)
 	}
 }
 
