@@ -128,8 +128,7 @@ type Config struct {
 	// with [CloseTooSlow].
 	MaxQueuedBytes int
 	// Compression agrees to permessage-deflate, without context takeover, if
-	// the other side wants it. It costs more processor time than it saves on
-	// most networks.
+	// the other side wants it.
 	Compression bool
 
 	// EnvFile is a file of NAME=value lines, ".env" if empty, that need not be

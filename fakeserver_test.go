@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
@@ -90,6 +92,19 @@ func TestListClientsOfAMuteServer(t *testing.T) {
 			t.Error(err)
 		}
 		server.Close()
+	})
+}
+
+// A server whose text is not UTF-8 is left with the code for that.
+func TestServerOfBadUTF8(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		c := clientOn(t, network, "c", crosscomm.Config{NoReconnect: true})
+		server := fakeServer(t, network, c, `{"status": "success"}`)
+		go server.write(frameOf("server", "c", "text", "\"\xff\""))
+		server.closedWith(websocket.CloseInvalidFramePayloadData, "UTF-8")
+		server.Close()
+		_ = c.Logout(context.Background())
 	})
 }
 

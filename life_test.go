@@ -245,14 +245,12 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-// With RetryLogin the client may be started before the server.
-// The server goes away and comes back several times: up and down alternate,
-// sends made while it was away arrive once, in order, and the listeners are
-// still there.
-// While the link is down a send waits; it ends with the context, or by Logout.
-// Login, Logout, sends and stops from many goroutines at once: for the race
-// detector, and no deadlock.
-// A message sent just before Logout is not lost.
+// With RetryLogin the client may be started before the server. The server goes
+// away and comes back several times: up and down alternate, sends made while it
+// was away arrive once, in order, and the listeners are still there. While the
+// link is down a send waits; it ends with the context, or by Logout. Login,
+// Logout, sends and stops from many goroutines at once: for the race detector,
+// and no deadlock. A message sent just before Logout is not lost.
 func TestCompression(t *testing.T) {
 	server := startServer(t, crosscomm.Config{Compression: true})
 	a := newClient(t, server.addr, "a", crosscomm.Config{Compression: true})
@@ -309,8 +307,8 @@ func TestManyLoginsAndASlowOnLogin(t *testing.T) {
 	close(release)
 }
 
-// A client that is taken over knows it, however much it is sending.
-// A server is stopped and started again at once, many times.
+// A client that is taken over knows it, however much it is sending. A server is
+// stopped and started again at once, many times.
 func TestRestartAtOnce(t *testing.T) {
 	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, IP: "127.0.0.1", Port: testkit.FreePort(t), DataDir: t.TempDir()})
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -47,8 +46,7 @@ type registry struct {
 type registration struct {
 	listener Listener
 	opts     ListenerOptions
-	removed  atomic.Bool
-	queue    serialQueue
+	queue    serialQueue // closed when the listener is removed
 }
 
 func (r *registry) add(l Listener, opts ListenerOptions) (remove func()) {
@@ -60,10 +58,9 @@ func (r *registry) add(l Listener, opts ListenerOptions) (remove func()) {
 }
 
 func (r *registry) remove(reg *registration) {
-	if reg.removed.Swap(true) {
+	if !reg.queue.close() {
 		return
 	}
-	reg.queue.close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = slices.DeleteFunc(slices.Clone(r.list), func(other *registration) bool { return other == reg })
@@ -94,7 +91,7 @@ func (r *registry) dispatch(ctx context.Context, closing <-chan struct{}, keep b
 		}
 		// Each listener gets a Message of its own, made when its turn comes.
 		reg.queue.add(source, len(data), func() {
-			if ctx.Err() == nil && !reg.removed.Load() {
+			if ctx.Err() == nil {
 				r.call(ctx, reg, newMessage(data, f))
 			}
 		})

@@ -37,9 +37,10 @@ const closeTimeout = 5 * time.Second
 
 var byteOrderMark = []byte("\ufeff")
 
-// receive handles one message of the connection. A frame that is refused changes
-// nothing, and the connection stays.
-func (p *peer) receive(data []byte, text bool) {
+// receive handles one message of the connection, and reports whether it is
+// well-formed. A frame that is refused changes nothing, and the connection
+// stays.
+func (p *peer) receive(data []byte, text bool) bool {
 	p.handling.Lock()
 	defer p.handling.Unlock()
 	p.server.stats.received.Add(1)
@@ -49,17 +50,18 @@ func (p *peer) receive(data []byte, text bool) {
 		data = bytes.TrimPrefix(data, byteOrderMark)
 	}
 	f, err := frame.Scan(data)
-	if err == nil {
-		err = p.check(f)
-	}
 	if err != nil {
 		p.refuse(err)
-		return
+		return false
+	}
+	if err := p.check(f); err != nil {
+		p.refuse(err)
+		return true
 	}
 	t := MsgType(f.Type)
 	if t == TypeLogin {
 		p.login(f)
-		return
+		return true
 	}
 	p.server.hub.alive(p)
 	switch t {
@@ -71,6 +73,7 @@ func (p *peer) receive(data []byte, text bool) {
 	default:
 		p.route(f, data)
 	}
+	return true
 }
 
 // check says why a frame is not taken from this peer.
@@ -91,7 +94,7 @@ func (p *peer) check(f frame.Frame) error {
 
 func (p *peer) refuse(err error) {
 	p.server.stats.refused.Add(1)
-	p.server.stats.refusals.log(p.log, "a frame was refused", "client_id", p.id, "reason", err)
+	p.server.stats.warnings.log(p.log, "a frame was refused", "client_id", p.id, "reason", err)
 }
 
 // login makes this connection the one of the client.

@@ -71,13 +71,17 @@ func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, so
 }
 
 // close drops what waits, and lets nothing be added any more. What runs is not
-// waited for.
-func (q *serialQueue) close() {
+// waited for. It reports false if the queue was closed already.
+func (q *serialQueue) close() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
 	q.closed = true
 	q.tasks, q.ofSource, q.waiting = nil, nil, 0
 	q.notify()
+	return true
 }
 
 // idle waits until everything has been run, and reports false if ctx ended

@@ -60,7 +60,7 @@ func newServer(s *Service) *server {
 		s:   s,
 		hub: newHub(s),
 		upgrader: websocket.Upgrader{
-			HandshakeTimeout:  10 * time.Second,
+			HandshakeTimeout:  loginTimeout,
 			Subprotocols:      []string{subprotocol},
 			EnableCompression: s.cfg.Compression,
 			WriteBufferPool:   &sync.Pool{},
@@ -205,8 +205,8 @@ func (srv *server) end(run *serverRun) {
 	close(run.ended)
 }
 
-// enter registers a connection about to be served; leave must follow. It fails
-// if the server is stopping.
+// enter registers a connection about to be served; work.Done of the run must
+// follow. It fails if the server is stopping.
 func (srv *server) enter() (*serverRun, error) {
 	srv.mu.Lock()
 	if srv.stopped {

@@ -154,16 +154,18 @@ func (sess *session) logout() {
 	sess.link.Close(websocket.CloseNormalClosure, "logout", logoutTimeout)
 }
 
-// receive handles one message from the server.
-func (sess *session) receive(data []byte, _ bool) {
+// receive handles one message from the server, and reports whether it is
+// well-formed.
+func (sess *session) receive(data []byte, _ bool) bool {
 	s := sess.client.s
 	f, err := frame.Scan(data)
-	if err == nil && !MsgType(f.Type).Valid() {
+	wellFormed := err == nil
+	if wellFormed && !MsgType(f.Type).Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
 	}
 	if err != nil {
-		s.log.Warn("the server sent a malformed frame; it is ignored", "reason", err)
-		return
+		s.log.Warn("the server sent a frame that is not understood; it is ignored", "reason", err)
+		return wellFormed
 	}
 	if s.log.Enabled(sess.ctx, slog.LevelDebug) {
 		s.log.Debug("received", "type", string(f.Type), "from", string(f.From), "bytes", len(data))
@@ -181,6 +183,7 @@ func (sess *session) receive(data []byte, _ bool) {
 	if string(f.From) != s.cfg.ClientID {
 		s.listeners.dispatch(sess.ctx, sess.link.Closing(), true, data, f)
 	}
+	return true
 }
 
 // loginAnswered is called for each login_response. The original's only answer

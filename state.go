@@ -43,30 +43,33 @@ type clientState struct {
 // time uses it.
 type stateFile struct {
 	path string
+	lock string // beside the name that was given, as Python has it, also if that is a link
 	log  *slog.Logger
 	// readOnly tells that what lies at path could neither be read nor set
 	// aside, so that it must not be overwritten.
 	readOnly bool
 	written  fs.FileInfo // of the file as we last wrote or read it
+	failing  bool        // whether the last write failed
 }
 
 func newStateFile(path string, log *slog.Logger) *stateFile {
+	lock := path + ".lock"
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // a rename would replace the link
 	}
-	return &stateFile{path: path, log: log.With("state_file", path)}
+	return &stateFile{path: path, lock: lock, log: log.With("state_file", path)}
 }
 
 // load returns the states in the file. Nothing that it finds is fatal, and
 // nothing is lost: a damaged file is renamed, one that cannot be read is left
 // alone.
 func (f *stateFile) load() map[string]clientState {
-	f.readOnly = false
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		f.readOnly = true
 		f.log.Error("cannot make the directory of the state file; the clients' states will not be kept", "error", err)
 		return nil
 	}
-	unlock, err := filelock.Lock(f.lockPath(), lockTimeout)
+	unlock, err := filelock.Lock(f.lock, lockTimeout)
 	if err != nil {
 		f.log.Warn("reading the state file without its lock", "error", err)
 	} else {
@@ -78,8 +81,6 @@ func (f *stateFile) load() map[string]clientState {
 	}
 	return states
 }
-
-func (f *stateFile) lockPath() string { return f.path + ".lock" }
 
 // errDamaged wraps what yaml says of a file that is no state file.
 var errDamaged = errors.New("damaged")
@@ -170,14 +171,18 @@ func (f *stateFile) save(h *hub) bool {
 		return true // there is nothing to try again
 	}
 	err := f.update(h)
-	if err != nil {
-		f.log.Error("cannot write the state file; trying again", "error", err)
+	switch {
+	case err != nil && !f.failing: // not a line a second while a disk is full
+		f.log.Error("cannot write the state file; trying again every second", "error", err)
+	case err == nil && f.failing:
+		f.log.Info("the state file is written again")
 	}
+	f.failing = err != nil
 	return err == nil
 }
 
 func (f *stateFile) update(h *hub) (err error) {
-	unlock, err := filelock.Lock(f.lockPath(), lockTimeout)
+	unlock, err := filelock.Lock(f.lock, lockTimeout)
 	if err != nil {
 		return err
 	}

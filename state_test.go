@@ -126,7 +126,7 @@ func TestUnusableStateFile(t *testing.T) {
 		server := startServer(t, crosscomm.Config{DataDir: dataDir, EnvFile: "none", Logger: logs.logger()})
 		login(t, server.addr, "a")
 		server.stop()
-		if !strings.Contains(logs.String(), "states will not be kept") {
+		if n := strings.Count(logs.String(), "states will not be kept"); n != 1 || strings.Contains(logs.String(), "cannot write") {
 			t.Errorf("the log says\n%s", logs)
 		}
 	}
@@ -176,7 +176,8 @@ func TestStateIsWrittenAfterAFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		network := testkit.NewPipes()
-		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir})
+		logs := new(logBuffer)
+		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
 		rawOn(t, network, "first").Close()
 		<-time.After(2 * time.Second)
 		unlock, err := filelock.Lock(stateFile(dir)+".lock", 0)
@@ -185,6 +186,9 @@ func TestStateIsWrittenAfterAFailure(t *testing.T) {
 		}
 		rawOn(t, network, "second").Close()
 		<-time.After(time.Minute)
+		if n := strings.Count(logs.String(), "cannot write the state file"); n != 1 {
+			t.Errorf("%d lines in a minute tell that it cannot be written", n)
+		}
 		if strings.Contains(readState(t, dir), "second") {
 			t.Error("it was written although the lock is held")
 		}
@@ -237,6 +241,12 @@ func TestStateFileIsALink(t *testing.T) {
 	}
 	if !strings.Contains(readState(t, dir), "a:") {
 		t.Error("it was not written")
+	}
+	// The lock is the one that Python takes: beside the name that was given.
+	for path, want := range map[string]bool{stateFile(dir) + ".lock": true, target + ".lock": false} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

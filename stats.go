@@ -20,7 +20,7 @@ type Stats struct {
 type counters struct {
 	received, delivered, undelivered, refused, tooSlow atomic.Uint64
 
-	refusals logLimiter
+	warnings logLimiter // of what hostile or careless clients cause
 }
 
 func (c *counters) snapshot() Stats {
@@ -33,11 +33,11 @@ func (c *counters) snapshot() Stats {
 	}
 }
 
-// refusalsPerSecond is how many lines of refused frames are logged in a
-// second; a hostile client shall not fill the disk.
-const refusalsPerSecond = 3
+// warningsPerSecond is how many lines are logged in a second of what clients
+// cause; a hostile client shall not fill the disk.
+const warningsPerSecond = 3
 
-// logLimiter logs at most refusalsPerSecond lines a second, and with the first
+// logLimiter logs at most warningsPerSecond lines a second, and with the first
 // one after that how many were left out.
 type logLimiter struct {
 	mu      sync.Mutex
@@ -52,7 +52,7 @@ func (l *logLimiter) log(to *slog.Logger, msg string, args ...any) {
 		l.second, l.lines = now, 0
 	}
 	l.lines++
-	if l.lines > refusalsPerSecond {
+	if l.lines > warningsPerSecond {
 		l.leftOut++
 		l.mu.Unlock()
 		return

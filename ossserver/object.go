@@ -69,7 +69,8 @@ func hasUnknownSubresource(q url.Values) bool {
 	return false
 }
 
-// kept are the headers that are given with an object as its sender wished.
+// keptHeaders returns the headers that are given with an object as its sender
+// wished.
 func keptHeaders(h http.Header) map[string]string {
 	kept := map[string]string{}
 	for name, values := range h {
@@ -110,11 +111,16 @@ func (req *request) putObject() error {
 	if err != nil {
 		return err
 	}
-	req.set("etag", quoted(o.ETag))
-	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(o.CRC, 10))
+	req.answerStored(o.ETag, o.CRC)
+	return nil
+}
+
+// answerStored tells that bytes are stored, and which.
+func (req *request) answerStored(etag string, crc uint64) {
+	req.set("etag", quoted(etag))
+	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(crc, 10))
 	req.set("content-length", "0")
 	req.w.WriteHeader(http.StatusOK)
-	return nil
 }
 
 func (req *request) forbidsOverwrite() bool {

@@ -66,10 +66,7 @@ func (req *request) putPart(id string) error {
 	if err != nil {
 		return err
 	}
-	req.set("etag", quoted(p.ETag))
-	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(p.CRC, 10))
-	req.set("content-length", "0")
-	req.w.WriteHeader(http.StatusOK)
+	req.answerStored(p.ETag, p.CRC)
 	return nil
 }
 

@@ -50,16 +50,9 @@ func login(ctx context.Context, cfg crosscomm.Config, timeout time.Duration) (*c
 	if err != nil {
 		return nil, usageError{err.Error()}
 	}
-	return svc, loginService(ctx, svc, timeout)
-}
-
-func loginService(ctx context.Context, svc *crosscomm.Service, timeout time.Duration) error {
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
-	return svc.Login(ctx)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return svc, svc.Login(ctx)
 }
 
 // logout is for a context that may have ended: that is when it is needed.

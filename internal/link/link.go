@@ -232,7 +232,12 @@ func (l *Link) signal() {
 // returns why: a *CloseError or the error of the socket. When it returns the
 // socket is closed, no goroutine is left and every Write has its result. It
 // must be called once. The data given to handle is handle's to keep.
-func (l *Link) Run(handle func(data []byte, text bool)) error {
+//
+// The handle function reports whether the message is well-formed, which for
+// this protocol's messages implies valid UTF-8. So only of a text message that
+// is not is UTF-8 looked at here, and bad UTF-8 ends the link, as RFC 6455
+// wants it.
+func (l *Link) Run(handle func(data []byte, text bool) bool) error {
 	go l.writeLoop()
 	err := l.readLoop(handle)
 	close(l.read)
@@ -263,7 +268,7 @@ func asCloseError(err error) error {
 
 // readLoop returns when reading is over: the peer closed, the socket broke, or
 // the peer broke the rules, in which case it was told so.
-func (l *Link) readLoop(handle func(data []byte, text bool)) error {
+func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
 	// This limit is for the bytes on the wire, and readMessage's for what they
 	// inflate to; deflate may add a little to what it cannot compress.
 	l.conn.SetReadLimit(int64(l.opts.MaxMessage) + int64(l.opts.MaxMessage>>8) + 64)
@@ -298,10 +303,9 @@ func (l *Link) readLoop(handle func(data []byte, text bool)) error {
 			l.extendDeadline()
 			err = l.readMessage(kind, r, handle)
 		}
-		if err == nil {
-			continue
+		if err != nil {
+			return l.readFailed(err)
 		}
-		return l.readFailed(err)
 	}
 }
 
@@ -327,7 +331,7 @@ func (l *Link) readFailed(err error) error {
 	return err
 }
 
-func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) error {
+func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool) error {
 	if l.input.Cap() > 4<<10 {
 		l.input = bytes.Buffer{} // what a large message needed is not kept
 	}
@@ -336,26 +340,25 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool)) err
 		return err
 	}
 	data := bytes.Clone(l.input.Bytes()) // in a slice of its size, for it may be queued for long
-	text := kind == websocket.TextMessage
-	var refusal *CloseError
-	switch {
-	case len(data) > l.opts.MaxMessage:
-		refusal = &CloseError{Code: websocket.CloseMessageTooBig, Reason: fmt.Sprintf("message over %d bytes", l.opts.MaxMessage)}
-	case text && !utf8.Valid(data):
-		refusal = &CloseError{Code: websocket.CloseInvalidFramePayloadData, Reason: "invalid UTF-8"}
-	}
-	if refusal != nil {
-		l.beginEnd(refusal)
-		l.writeClose(refusal.Code, refusal.Reason)
-		return refusal
+	if len(data) > l.opts.MaxMessage {
+		return l.refuse(websocket.CloseMessageTooBig, fmt.Sprintf("message over %d bytes", l.opts.MaxMessage))
 	}
 	l.mu.Lock()
 	closing := l.closing
 	l.mu.Unlock()
-	if !closing {
-		handle(data, text)
+	text := kind == websocket.TextMessage
+	if !closing && !handle(data, text) && text && !utf8.Valid(data) {
+		return l.refuse(websocket.CloseInvalidFramePayloadData, "invalid UTF-8")
 	}
 	return nil
+}
+
+// refuse tells the peer why the link ends, and returns it.
+func (l *Link) refuse(code int, reason string) error {
+	refusal := &CloseError{Code: code, Reason: reason}
+	l.beginEnd(refusal)
+	l.writeClose(code, reason)
+	return refusal
 }
 
 // aliveReader extends the deadline with everything that comes: a large message

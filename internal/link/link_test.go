@@ -25,12 +25,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pair returns a link over a real socket, running, and its bare peer.
-func pair(t *testing.T, opts link.Options, handle func([]byte, bool)) (*link.Link, *websocket.Conn, <-chan error) {
+func pair(t *testing.T, opts link.Options, handle func([]byte, bool) bool) (*link.Link, *websocket.Conn, <-chan error) {
 	t.Helper()
 	links := make(chan *link.Link, 1)
 	ended := make(chan error, 1)
 	if handle == nil {
-		handle = func([]byte, bool) {}
+		handle = func([]byte, bool) bool { return true }
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := new(websocket.Upgrader).Upgrade(w, r, nil)
@@ -161,7 +161,13 @@ func TestRulesOfReading(t *testing.T) {
 		"bad UTF-8": {websocket.TextMessage, "\xff", websocket.CloseInvalidFramePayloadData},
 	} {
 		var got atomic.Int32
-		_, peer, ended := pair(t, link.Options{MaxMessage: 1000, MaxQueued: 1000}, func([]byte, bool) { got.Add(1) })
+		_, peer, ended := pair(t, link.Options{MaxMessage: 1000, MaxQueued: 1000}, func(data []byte, _ bool) bool {
+			if utf8.Valid(data) { // as a parser does
+				got.Add(1)
+				return true
+			}
+			return false
+		})
 		if err := peer.WriteMessage(tc.kind, []byte(strings.Repeat("x", 1000))); err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +212,7 @@ func pipePair(t *testing.T, opts link.Options) (*link.Link, *websocket.Conn, <-c
 		}
 		l := link.New(conn, opts)
 		links <- l
-		ended <- l.Run(func([]byte, bool) {})
+		ended <- l.Run(func([]byte, bool) bool { return true })
 	})}
 	network := testkit.NewPipes()
 	go srv.Serve(network)
