@@ -101,8 +101,14 @@ func TestServerOfBadUTF8(t *testing.T) {
 		network := testkit.NewPipes()
 		c := clientOn(t, network, "c", crosscomm.Config{NoReconnect: true})
 		server := fakeServer(t, network, c, `{"status": "success"}`)
-		go server.write(frameOf("server", "c", "text", "\"\xff\""))
+		wrote := make(chan error, 1)
+		go func() {
+			wrote <- server.WriteMessage(websocket.TextMessage, []byte(frameOf("server", "c", "text", "\"\xff\"")))
+		}()
 		server.closedWith(websocket.CloseInvalidFramePayloadData, "UTF-8")
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
 		server.Close()
 		_ = c.Logout(context.Background())
 	})
