@@ -28,7 +28,7 @@ const (
 
 func secret(id string) (string, bool) { return keySecret, id == keyID }
 
-func start(t *testing.T, cfg ossserver.Config) (url string) {
+func start(t testing.TB, cfg ossserver.Config) (url string) {
 	t.Helper()
 	if cfg.Dir == "" {
 		cfg.Dir = t.TempDir()
