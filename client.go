@@ -23,6 +23,11 @@ type client struct {
 
 	mu  sync.Mutex
 	run *clientRun // the last one, or nil
+
+	// What the server has offered of its endpoint, at the last login.
+	wasOffered bool
+	offer      objectStoreOffer
+	store      *ossStore // nil if there is none
 }
 
 // clientRun keeps a client connected. One goroutine, loop, owns its life: up,
@@ -31,7 +36,8 @@ type clientRun struct {
 	client *client
 	ctx    context.Context // ends at Logout
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the run has ended
+	done   chan struct{}  // closed when the run has ended
+	work   sync.WaitGroup // downloads; sessions begin them
 
 	mu       sync.Mutex
 	current  *session      // nil while down
@@ -103,6 +109,7 @@ func (r *clientRun) begin(ctx context.Context) error {
 	if err != nil {
 		r.set(nil, fmt.Errorf("%w: the login failed: %w", ErrNotConnected, err))
 		r.cancel()
+		r.work.Wait()
 		close(r.done)
 		return fmt.Errorf("crosscomm: Login to %s: %w", r.client.s.cfg.URL, err)
 	}
@@ -146,6 +153,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // loop is the life of a run, from its first session to its end.
 func (r *clientRun) loop(current *session) {
 	defer close(r.done)
+	defer r.work.Wait()
 	defer r.cancel()
 	wait := r.newBackoff()
 	for {

@@ -72,7 +72,7 @@ func TestHeartbeatTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := testkit.NewPipes()
 		logs := new(logBuffer)
-		server, stop := serveOn(t, network, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
+		server, stop := serveOn(t, network, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), Logger: logs.logger()})
 		defer stop()
 		raw := rawOn(t, network, "raw")
 		defer raw.Close()
@@ -247,7 +247,7 @@ func TestStateFileIsWrittenRarely(t *testing.T) {
 	path := filepath.Join(dir, "cross_comm_clients.yaml")
 	synctest.Test(t, func(t *testing.T) {
 		network := testkit.NewPipes()
-		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir})
+		_, stop := serveOn(t, network, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)})
 		writes := 0
 		var last os.FileInfo
 		count := func() {

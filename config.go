@@ -40,6 +40,7 @@ const (
 	DefaultMaxQueuedBytes    = 16 << 20
 	DefaultBackoffMin        = 500 * time.Millisecond
 	DefaultBackoffMax        = 30 * time.Second
+	DefaultMaxDownloads      = 4
 )
 
 // The limits of [Config.MaxMessageSize]: the protocol's own frames must fit, and
@@ -107,9 +108,17 @@ type Config struct {
 	StateFile string
 	// NoStateFile makes a server keep no file.
 	NoStateFile bool
-	// DataDir is the directory for a server's files; the working directory if
-	// empty. It is made if it is missing.
+	// DataDir is the directory for a server's files, which is made if it is
+	// missing. With it the server carries images, files and folders itself: at
+	// its own port, beside the WebSocket, it is an OSS endpoint with a bucket,
+	// whose objects and access keys lie in DataDir. If it is empty it is not, and
+	// the state file lies in the working directory.
 	DataDir string
+	// MaxFileSize bounds the bytes of a file that the endpoint takes, and Quota
+	// those of all that it keeps; there is no bound if they are zero.
+	MaxFileSize, Quota int64
+	// KeepFiles is how long the endpoint keeps a file: forever if zero.
+	KeepFiles time.Duration
 	// OnLogin is called when a client has logged in; OnLogout when it has logged
 	// out (err is nil), or its link has ended otherwise. A client whose id is
 	// taken over by a newer login gets a second OnLogin and no OnLogout. The
@@ -136,21 +145,37 @@ type Config struct {
 	// from it; it is not added to the environment.
 	EnvFile string
 	// OSS tells where images, files and folders are kept. Empty fields are
-	// filled from OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and
-	// OSS_ACCESS_KEY_SECRET.
+	// filled from OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID,
+	// OSS_ACCESS_KEY_SECRET and OSS_REGION. If it is empty, a client uses the
+	// endpoint of the server, which gives it an access key when it logs in; and a
+	// server its own.
 	OSS OSSConfig
+	// ObjectStore takes the place of OSS, if not nil.
+	ObjectStore ObjectStore
+	// MaxDownloads is how many images, files and folders are downloaded at a
+	// time: 4 if zero. The others wait.
+	MaxDownloads int
+	// OnProgress is told how far uploads and downloads have come: ten times a
+	// second at most, and once when each has ended. The calls come one at a time;
+	// what happens during a slow one is summed up.
+	OnProgress func(Progress)
 
 	// Logger is told what happens; nothing is logged if it is nil.
 	Logger *slog.Logger
 }
 
-// OSSConfig is how to reach a bucket of Aliyun OSS. Its secret is kept out
-// of logs and of fmt's output.
+// OSSConfig is how to reach a bucket of Aliyun OSS, or of a crosscomm server.
+// Its secret is kept out of logs and of fmt's output.
 type OSSConfig struct {
+	// Endpoint is an address such as "http://192.168.1.10:9898". One of Aliyun
+	// without a scheme is reached by https.
 	Endpoint        string
 	BucketName      string
 	AccessKeyID     string
 	AccessKeySecret string
+	// Region, for instance "cn-hangzhou", makes requests be signed by V4, which
+	// needs it. Without it they are by V1, as those of the other peers.
+	Region string
 }
 
 // String returns the settings without the secret.
@@ -179,6 +204,7 @@ func (c Config) withDefaults() (Config, error) {
 	fill(&c.StateFile, DefaultStateFile)
 	fill(&c.MaxMessageSize, DefaultMaxMessageSize)
 	fill(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	fill(&c.MaxDownloads, DefaultMaxDownloads)
 	fill(&c.EnvFile, ".env")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -232,6 +258,10 @@ func (c *Config) check() error {
 		"BackoffMax":        int64(c.BackoffMax),
 		"MaxMessageSize":    int64(c.MaxMessageSize),
 		"MaxQueuedBytes":    int64(c.MaxQueuedBytes),
+		"MaxDownloads":      int64(c.MaxDownloads),
+		"MaxFileSize":       c.MaxFileSize,
+		"Quota":             c.Quota,
+		"KeepFiles":         int64(c.KeepFiles),
 	} {
 		if n < 0 {
 			return fmt.Errorf("%s is negative", name)
@@ -274,6 +304,7 @@ func (c *Config) readEnvironment() {
 		"OSS_BUCKET_NAME":       &c.OSS.BucketName,
 		"OSS_ACCESS_KEY_ID":     &c.OSS.AccessKeyID,
 		"OSS_ACCESS_KEY_SECRET": &c.OSS.AccessKeySecret,
+		"OSS_REGION":            &c.OSS.Region,
 	} {
 		value, ok := os.LookupEnv(name)
 		if !ok {

@@ -22,9 +22,8 @@ func encodeContent(t MsgType, content any) (json.RawMessage, error) {
 		return marshal(content)
 	case TypeBytes:
 		return encodeBytes(content)
-	}
-	if t.file() {
-		return nil, fmt.Errorf("%w: a message of type %s needs one", ErrNoObjectStore, t)
+	case TypeFile, TypeImage, TypeFolder:
+		return encodeText(content) // the path
 	}
 	if t.Valid() {
 		return nil, fmt.Errorf("type %s is the protocol's own", t)

@@ -40,6 +40,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -52,6 +53,12 @@ type Service struct {
 	listeners registry
 	events    serialQueue // runs the Config's functions
 
+	transfers *transfers // bounds downloads
+	naming    sync.Mutex // held while a received folder is given its name
+
+	ossMu sync.Mutex
+	oss   *ossStore // of Config.OSS; nil until it is needed
+
 	client *client // nil for a server
 	server *server // nil for a client
 }
@@ -63,7 +70,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger}
+	s := &Service{cfg: cfg, log: cfg.Logger, transfers: newTransfers(cfg.MaxDownloads)}
 	s.listeners.log = s.log
 	switch cfg.Role {
 	case Client:
@@ -153,6 +160,12 @@ func (s *Service) IsConnected() bool {
 //     taken as it is, and []byte becomes base64, as encoding/json does it
 //   - [TypeBytes]: []byte; a string is taken for base64 and sent unchecked, as
 //     it is; nil is sent as null
+//   - [TypeFile], [TypeImage], [TypeFolder]: the path of a file or a directory,
+//     a string. Its bytes are stored first (see [Config.OSS]), under a key as the
+//     original makes it, and then the message goes, with the path and the key.
+//     Of a folder all files and directories are stored; symbolic links in it are
+//     not followed, and like pipes and devices left out, which is logged. If
+//     anything cannot be read or stored, nothing is sent.
 //
 // Floats in it may be NaN or infinite, which Python and Go read, and Java does
 // not.
@@ -168,13 +181,16 @@ func (s *Service) IsConnected() bool {
 // the message goes to whoever is there. A server that was stopped returns
 // [ErrNotConnected].
 //
-// The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver] and
-// [ErrNoObjectStore].
+// The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
+// [ErrNoObjectStore], and a *[TransferError] for a file that could not be read
+// or stored. An upload of more than 16 MiB that was cut goes on where it stopped
+// when the same path is sent again within a week, also by the next run of the
+// program.
 func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
 	if s.client != nil {
 		return s.client.send(ctx, content, t, toClientID)
 	}
-	return s.server.send(content, t, toClientID)
+	return s.server.send(ctx, content, t, toClientID)
 }
 
 // ListClients asks the server for its clients: those online, or all it ever
@@ -299,8 +315,8 @@ func wrongRole(method string, want Role) error {
 // event runs a function of the Config after those before it, off the caller's
 // goroutine.
 func (s *Service) event(f func()) {
-	s.events.add("", 0, func() {
+	s.events.add(task{run: func() {
 		defer logPanic(s.log, "a function of the Config panicked")
 		f()
-	})
+	}})
 }

@@ -46,11 +46,11 @@ func startServer(t *testing.T, cfg crosscomm.Config) *testServer {
 func startServerAt(t *testing.T, cfg crosscomm.Config, addr string, prepare ...func(*crosscomm.Service)) *testServer {
 	t.Helper()
 	cfg.Role = crosscomm.Server
-	if cfg.DataDir == "" {
-		cfg.DataDir = t.TempDir()
+	if cfg.StateFile == "" {
+		cfg.StateFile = filepath.Join(t.TempDir(), crosscomm.DefaultStateFile)
 	}
 	if cfg.EnvFile == "" {
-		cfg.EnvFile = filepath.Join(cfg.DataDir, ".env")
+		cfg.EnvFile = filepath.Join(t.TempDir(), ".env")
 	}
 	svc, err := crosscomm.New(cfg)
 	if err != nil {

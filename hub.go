@@ -57,11 +57,11 @@ func (h *hub) present(m *member, now int64) bool {
 	return m.peer != nil && now-m.lastSeen.Load() < int64(h.s.cfg.HeartbeatTimeout)
 }
 
-// login makes p the connection of its client, and queues the response as the
-// first thing on it. If the client had another connection, that is closed, and
+// login makes p the connection of its client, and queues the frames of the welcome
+// as the first ones on it. If the client had another connection, that is closed, and
 // returned. A connection that is closing cannot log in: two that repeat their
 // logins would take the id from each other, and both end.
-func (h *hub) login(p *peer, response []byte) (old *peer, ok bool) {
+func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 	h.mu.Lock()
 	if isClosed(p.link.Closing()) {
 		h.mu.Unlock()
@@ -81,7 +81,9 @@ func (h *hub) login(p *peer, response []byte) (old *peer, ok bool) {
 	m.loginTime = time.Now()
 	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
-	p.server.deliver(p, response)
+	for _, data := range welcome {
+		p.server.deliver(p, data)
+	}
 	h.markChanged()
 	if old != nil {
 		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
@@ -149,6 +151,15 @@ func (h *hub) send(to string, data []byte) bool {
 	}
 	h.mu.RUnlock()
 	return target != nil && target.server.deliver(target, data)
+}
+
+// isPresent reports whether frames for the client can be delivered.
+func (h *hub) isPresent(id string) bool {
+	now := h.now()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	m := h.connected[id]
+	return m != nil && h.present(m, now)
 }
 
 // broadcast queues a frame for every client that is present but the sender's,

@@ -20,18 +20,18 @@ func TestSerialQueueIsBounded(t *testing.T) {
 		var q serialQueue
 		release := make(chan struct{})
 		var ran []int
-		task := func(n int) func() {
-			return func() {
+		flood := func(n int) task {
+			return task{source: "flood", size: half, run: func() {
 				ran = append(ran, n)
 				<-release
-			}
+			}}
 		}
 		forever := context.Background()
-		q.add("flood", half, task(1)) // runs, so it does not wait any more
+		q.add(flood(1)) // runs, so it does not wait any more
 		synctest.Wait()
-		q.add("flood", half, task(2))
+		q.add(flood(2))
 		q.waitForRoom(forever, nil, "flood")
-		q.add("flood", half, task(3))
+		q.add(flood(3))
 		room := make(chan bool, 1)
 		go func() {
 			q.waitForRoom(forever, nil, "flood")
@@ -67,11 +67,11 @@ func TestSerialQueueIsBounded(t *testing.T) {
 func TestSerialQueueSurvivesGoexit(t *testing.T) {
 	var q serialQueue
 	ran := make(chan int, 2)
-	q.add("", 1, func() {
+	q.add(task{run: func() {
 		ran <- 1
 		runtime.Goexit()
-	})
-	q.add("", 1, func() { ran <- 2 })
+	}})
+	q.add(task{run: func() { ran <- 2 }})
 	if <-ran != 1 || <-ran != 2 || !q.idle(context.Background()) {
 		t.Error("the second did not run")
 	}

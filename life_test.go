@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -168,7 +169,7 @@ func TestStartServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, IP: "127.0.0.1", Port: port, DataDir: t.TempDir()})
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, IP: "127.0.0.1", Port: port, StateFile: filepath.Join(t.TempDir(), "state.yaml")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +209,7 @@ func TestStartServer(t *testing.T) {
 }
 
 func TestEmbedded(t *testing.T) {
-	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, DataDir: t.TempDir()})
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, StateFile: filepath.Join(t.TempDir(), "state.yaml")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +311,7 @@ func TestManyLoginsAndASlowOnLogin(t *testing.T) {
 // A client that is taken over knows it, however much it is sending. A server is
 // stopped and started again at once, many times.
 func TestRestartAtOnce(t *testing.T) {
-	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, IP: "127.0.0.1", Port: testkit.FreePort(t), DataDir: t.TempDir()})
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, IP: "127.0.0.1", Port: testkit.FreePort(t), StateFile: filepath.Join(t.TempDir(), "state.yaml")})
 	if err != nil {
 		t.Fatal(err)
 	}

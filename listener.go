@@ -25,6 +25,16 @@ type ListenerOptions struct {
 	Type MsgType
 	// From is the only sender that the listener hears, if not empty.
 	From string
+	// DownloadDirectory, if not empty, has images, files and folders downloaded
+	// into this directory, which is made if it is missing, before listeners get
+	// their messages; see [Message.Path] and [Message.Err]. A file gets the whole
+	// key as its name there, a folder "folder_" and the time in seconds since
+	// 1970, with the whole keys in it, as in the original. The first listener that
+	// matches a message and has a directory decides for all of them.
+	//
+	// Meanwhile only those listeners wait that match the message, and these only
+	// with what comes from the same sender after it.
+	DownloadDirectory string
 }
 
 func (o ListenerOptions) match(f frame.Frame) bool {
@@ -70,32 +80,51 @@ func (r *registry) remove(reg *registration) {
 	r.removed = append(r.removed, reg)
 }
 
+// delivery is how a frame that came in is brought to the listeners.
+type delivery struct {
+	ctx     context.Context // the listeners work under it
+	closing <-chan struct{} // closed when the connection that brought it is closing, which must be able to end
+	// keep has the message taken when the connection is closing, although there
+	// is no room: a client has one connection after the other, but a server has
+	// many, and what each is allowed beyond the bound would add up.
+	keep bool
+	work *sync.WaitGroup // counts downloads
+}
+
 // dispatch brings the message that is in data, from which f was scanned, to all
 // listeners that match. It blocks only if too much of the same sender waits for
-// one of them, until there is room, or ctx ends, with which the listeners' work
-// ends too, or the connection that brought the message is closing, which must be
-// able to end. Then the message is taken although there is no room if
-// keep is set: a client has one connection after the other, but a server has
-// many, and what each is allowed beyond the bound would add up.
-func (r *registry) dispatch(ctx context.Context, closing <-chan struct{}, keep bool, data []byte, f frame.Frame) {
-	r.mu.RLock()
-	list := r.list
-	r.mu.RUnlock()
+// one of them, until there is room, or the context ends, with which the
+// listeners' work ends too, or the connection is closing.
+func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
+	list := s.listeners.matching(f)
 	source := string(f.From)
+	received := s.receiveFile(how, list, f)
 	for _, reg := range list {
-		if !reg.opts.match(f) {
-			continue
-		}
-		if !reg.queue.waitForRoom(ctx, closing, source) && !keep {
+		if !reg.queue.waitForRoom(how.ctx, how.closing, source) && !how.keep {
 			continue
 		}
 		// Each listener gets a Message of its own, made when its turn comes.
-		reg.queue.add(source, len(data), func() {
-			if ctx.Err() == nil {
-				r.call(ctx, reg, newMessage(data, f))
+		reg.queue.add(task{source: source, size: len(data), ready: received.ready(), run: func() {
+			if how.ctx.Err() == nil {
+				m := newMessage(data, f)
+				m.path, m.err = received.outcome()
+				s.listeners.call(how.ctx, reg, m)
 			}
-		})
+		}})
 	}
+}
+
+// matching returns the listeners that get the message.
+func (r *registry) matching(f frame.Frame) (list []*registration) {
+	r.mu.RLock()
+	all := r.list
+	r.mu.RUnlock()
+	for _, reg := range all {
+		if reg.opts.match(f) {
+			list = append(list, reg)
+		}
+	}
+	return list
 }
 
 func (r *registry) call(ctx context.Context, reg *registration, m *Message) {

@@ -34,7 +34,20 @@ type Message struct {
 	OSSKey    string // where a file lies in object storage; "" stands for null
 
 	received []byte // the frame that it was parsed from, or nil
+
+	path string // where its file or folder is
+	err  error  // why that could not be downloaded
 }
+
+// Path returns where the image, the file or the folder is that came with the
+// message and was downloaded, since a listener that matches it has a
+// [ListenerOptions.DownloadDirectory]. It is whole then. Else it is "".
+func (m *Message) Path() string { return m.path }
+
+// Err returns why an image, a file or a folder should have been downloaded but
+// could not be: a *[TransferError], or [ErrNoObjectStore]. Else it is nil.
+// [Service.DownloadFileManually] can try again.
+func (m *Message) Err() error { return m.err }
 
 // Frame returns the frame as it was received, to the byte, and nil for a
 // Message that did not come from one. It must not be changed.

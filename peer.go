@@ -2,7 +2,6 @@ package crosscomm
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -18,7 +17,8 @@ import (
 // queues of other peers' links.
 type peer struct {
 	server *server
-	ctx    context.Context // of the server's run; listeners work under it
+	run    *serverRun // listeners work under its context
+	agreed bool       // on the subprotocol: more than the original's wire may be spoken
 	link   *link.Link
 	log    *slog.Logger
 
@@ -107,8 +107,12 @@ func (p *peer) login(f frame.Frame) {
 	}
 	before := p.id
 	p.id = id
-	response := p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`))
-	old, ok := p.server.hub.login(p, response)
+	var welcome [][]byte
+	if p.agreed { // before the answer: Login must not return without it
+		welcome = append(welcome, p.server.offer(p.run, id))
+	}
+	welcome = append(welcome, p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`)))
+	old, ok := p.server.hub.login(p, welcome)
 	if !ok {
 		p.id = before
 		return
@@ -132,7 +136,7 @@ func (p *peer) awaitHandled() {
 
 // awaitEvents holds up this connection, and no lock, while too many calls of
 // OnLogin and OnLogout wait.
-func (p *peer) awaitEvents() { _ = p.server.s.events.waitForRoom(p.ctx, p.link.Closing(), "") }
+func (p *peer) awaitEvents() { _ = p.server.s.events.waitForRoom(p.run.ctx, p.link.Closing(), "") }
 
 func (p *peer) logout() {
 	p.server.hub.logout(p, nil)
@@ -154,10 +158,10 @@ func (p *peer) route(f frame.Frame, data []byte) {
 	to := string(f.To)
 	switch to {
 	case ServerID:
-		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), false, data, f)
+		p.dispatch(data, f)
 	case All:
 		receivers = p.server.hub.broadcast(p, data)
-		p.server.s.listeners.dispatch(p.ctx, p.link.Closing(), false, data, f)
+		p.dispatch(data, f)
 	default:
 		if p.server.hub.send(to, data) {
 			receivers = 1
@@ -165,7 +169,12 @@ func (p *peer) route(f frame.Frame, data []byte) {
 			p.server.stats.undelivered.Add(1)
 		}
 	}
-	if p.log.Enabled(p.ctx, slog.LevelDebug) {
+	if p.log.Enabled(p.run.ctx, slog.LevelDebug) {
 		p.log.Debug("routed", "type", string(f.Type), "from", p.id, "to", to, "bytes", len(data), "receivers", receivers)
 	}
+}
+
+// dispatch brings a frame to the server's own listeners.
+func (p *peer) dispatch(data []byte, f frame.Frame) {
+	p.server.s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.work}, data, f)
 }

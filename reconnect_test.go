@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -106,7 +107,7 @@ func TestRetryLogin(t *testing.T) {
 
 func TestReconnect(t *testing.T) {
 	dir := t.TempDir()
-	server := startServerAt(t, crosscomm.Config{DataDir: dir}, freeAddr(t))
+	server := startServerAt(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, freeAddr(t))
 	events := make(chan string, 100)
 	a := newClient(t, server.addr, "a", crosscomm.Config{
 		OnUp:   func() { events <- "up" },
@@ -135,7 +136,7 @@ func TestReconnect(t *testing.T) {
 			sent <- err
 		}()
 		var onServer <-chan *crosscomm.Message
-		server = startServerAt(t, crosscomm.Config{DataDir: dir}, server.addr, func(svc *crosscomm.Service) {
+		server = startServerAt(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, server.addr, func(svc *crosscomm.Service) {
 			onServer = collect(svc, crosscomm.ListenerOptions{})
 		})
 		want("up")
@@ -263,7 +264,7 @@ func TestReplacedWhileSending(t *testing.T) {
 
 func TestEchoUnderFlood(t *testing.T) {
 	dir := t.TempDir()
-	server := startServerAt(t, crosscomm.Config{DataDir: dir, MaxQueuedBytes: 64 << 20}, freeAddr(t))
+	server := startServerAt(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), MaxQueuedBytes: 64 << 20}, freeAddr(t))
 	up := make(chan bool, 10)
 	echo := newClient(t, server.addr, "echo", crosscomm.Config{OnUp: func() { up <- true }})
 	began, release := make(chan bool, 1), make(chan struct{})
@@ -286,7 +287,7 @@ func TestEchoUnderFlood(t *testing.T) {
 	}
 	testkit.Receive(t, began)
 	server.stop()
-	startServerAt(t, crosscomm.Config{DataDir: dir}, server.addr)
+	startServerAt(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, server.addr)
 	close(release)
 	testkit.Receive(t, up)
 }

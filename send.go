@@ -13,7 +13,13 @@ import (
 
 // send is SendMessage of the client role.
 func (c *client) send(ctx context.Context, content any, t MsgType, to string) error {
-	data, err := c.s.newMessageFrame(content, t, to)
+	if t.file() {
+		// Not after a gigabyte has been stored for nobody.
+		if _, err := c.session(ctx); err != nil {
+			return fmt.Errorf("crosscomm: SendMessage: %w", err)
+		}
+	}
+	data, err := c.s.newMessageFrame(ctx, content, t, to)
 	if err != nil {
 		return err
 	}
@@ -27,8 +33,11 @@ func (c *client) send(ctx context.Context, content any, t MsgType, to string) er
 }
 
 // send is SendMessage of the server role.
-func (srv *server) send(content any, t MsgType, to string) error {
-	data, err := srv.s.newMessageFrame(content, t, to)
+func (srv *server) send(ctx context.Context, content any, t MsgType, to string) error {
+	if t.file() && to != All && to != ServerID && !srv.hub.isPresent(to) {
+		return fmt.Errorf("crosscomm: SendMessage to %q: %w", to, ErrOffline)
+	}
+	data, err := srv.s.newMessageFrame(ctx, content, t, to)
 	if err != nil {
 		return err
 	}
@@ -107,22 +116,27 @@ func (c *client) session(ctx context.Context) (*session, error) {
 	}
 }
 
-// newMessageFrame makes the frame of a message that an application sends. Its
-// errors are those of SendMessage that do not depend on the link.
-func (s *Service) newMessageFrame(content any, t MsgType, to string) ([]byte, error) {
+// newMessageFrame makes the frame of a message that an application sends, for
+// which a file must be stored first. Its errors are those of SendMessage that do
+// not depend on the link.
+func (s *Service) newMessageFrame(ctx context.Context, content any, t MsgType, to string) ([]byte, error) {
 	if to != All && to != ServerID {
 		if err := checkID(to); err != nil {
 			return nil, fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrReceiver, err)
 		}
 	}
+	key := ""
+	if t.file() {
+		var err error
+		if key, err = s.upload(ctx, content, t); err != nil {
+			return nil, fmt.Errorf("crosscomm: SendMessage: %w", err)
+		}
+	}
 	raw, err := encodeContent(t, content)
 	if err != nil {
-		if !t.file() {
-			err = fmt.Errorf("%w: %w", ErrContent, err)
-		}
-		return nil, fmt.Errorf("crosscomm: SendMessage: %w", err)
+		return nil, fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrContent, err)
 	}
-	data := s.newFrame(t, to, raw)
+	data := s.newFileFrame(t, to, raw, key)
 	if len(data) > s.cfg.MaxMessageSize {
 		return nil, fmt.Errorf("crosscomm: SendMessage: %w: it has %d bytes on the wire, and receivers take %d", ErrTooLarge, len(data), s.cfg.MaxMessageSize)
 	}
@@ -139,6 +153,11 @@ var emptyContent = []byte("{}")
 
 // newFrame makes a frame of our own, content being JSON text.
 func (s *Service) newFrame(t MsgType, to string, content []byte) []byte {
+	return s.newFileFrame(t, to, content, "")
+}
+
+// newFileFrame is newFrame for what is stored under the key.
+func (s *Service) newFileFrame(t MsgType, to string, content []byte, key string) []byte {
 	now := time.Now()
 	m := Message{
 		// The original's server too makes its message ids of its client id.
@@ -148,6 +167,7 @@ func (s *Service) newFrame(t MsgType, to string, content []byte) []byte {
 		MsgType:      t,
 		Content:      content,
 		Timestamp:    toSeconds(now),
+		OSSKey:       key,
 	}
 	if s.server != nil {
 		m.FromClientID = ServerID

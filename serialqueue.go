@@ -16,42 +16,76 @@ const (
 )
 
 // serialQueue runs functions one at a time, in the order in which they were
-// added. It has a goroutine only while there is something to run. The zero
-// value is ready.
+// added. One that is not ready yet holds up those of the same source after it,
+// and no others. The queue has a goroutine only while there is something to run.
+// The zero value is ready.
 type serialQueue struct {
 	mu       sync.Mutex
-	tasks    []task
-	waiting  int            // the sizes of the tasks
-	ofSource map[string]int // the same, for each source that has tasks
-	running  bool           // whether there is a goroutine
-	closed   bool           // nothing is added any more
-	changed  chan struct{}  // if not nil, closed when waiting or running is next lowered, or closed set
+	tasks    []task            // whose turn comes
+	heldUp   map[string][]task // by source: the first is not ready, the others come after it
+	waiting  int               // the sizes of the tasks
+	ofSource map[string]int    // the same, for each source that has tasks
+	running  bool              // whether there is a goroutine
+	closed   bool              // nothing is added any more
+	changed  chan struct{}     // if not nil, closed when waiting or running is next lowered, or closed set
 }
 
+// task is a function that handles size bytes from the source.
 type task struct {
 	source string
 	size   int
+	ready  <-chan struct{} // closed when it may run; nil for at once
 	run    func()
 }
 
-// add adds a function that handles size bytes from the source, unless the queue
-// is closed. It never blocks; see waitForRoom.
-func (q *serialQueue) add(source string, size int, run func()) {
-	size += taskOverhead
+// add adds a task, unless the queue is closed. It never blocks; see
+// waitForRoom.
+func (q *serialQueue) add(t task) {
+	t.size += taskOverhead
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return
 	}
-	q.tasks = append(q.tasks, task{source, size, run})
-	q.waiting += size
+	q.waiting += t.size
 	if q.ofSource == nil {
 		q.ofSource = map[string]int{}
 	}
-	q.ofSource[source] += size
+	q.ofSource[t.source] += t.size
+	q.enqueue(t)
+}
+
+// enqueue gives a task that is counted its place. Call it with mu held.
+func (q *serialQueue) enqueue(t task) {
+	if before, held := q.heldUp[t.source]; held {
+		q.heldUp[t.source] = append(before, t)
+		return
+	}
+	if t.ready != nil && !isClosed(t.ready) {
+		if q.heldUp == nil {
+			q.heldUp = map[string][]task{}
+		}
+		q.heldUp[t.source] = []task{t}
+		go q.release(t)
+		return
+	}
+	q.tasks = append(q.tasks, t)
 	if !q.running {
 		q.running = true
 		go q.drain()
+	}
+}
+
+// release waits until the task is ready, and gives it and those that it holds
+// up their places.
+func (q *serialQueue) release(t task) {
+	<-t.ready
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	held := q.heldUp[t.source]
+	delete(q.heldUp, t.source)
+	for _, t := range held { // none if the queue was closed
+		q.enqueue(t)
 	}
 }
 
@@ -79,7 +113,7 @@ func (q *serialQueue) close() bool {
 		return false
 	}
 	q.closed = true
-	q.tasks, q.ofSource, q.waiting = nil, nil, 0
+	q.tasks, q.heldUp, q.ofSource, q.waiting = nil, nil, nil, 0
 	q.notify()
 	return true
 }
@@ -89,7 +123,7 @@ func (q *serialQueue) close() bool {
 func (q *serialQueue) idle(ctx context.Context) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.running {
+	for q.running || len(q.heldUp) > 0 {
 		if !q.wait(ctx, nil) {
 			return false
 		}

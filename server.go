@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 // subprotocol is offered by our client and selected by our server. The
 // originals do neither, so on a connection that agreed on it more than the
-// original's wire may be spoken; so far nothing is.
+// original's wire may be spoken: see typeObjectStore.
 const subprotocol = "crosscomm.v3"
 
 const (
@@ -37,6 +38,9 @@ type server struct {
 	stats    counters
 	upgrader websocket.Upgrader
 
+	keysMu sync.Mutex
+	keys   *accessKeys // of the endpoint; nil until they are needed
+
 	mu      sync.Mutex
 	run     *serverRun // nil while not serving
 	stopped bool       // by Stop or the end of Serve; only Serve starts it again
@@ -47,12 +51,14 @@ type server struct {
 type serverRun struct {
 	ctx    context.Context // ends when the server stops
 	cancel context.CancelFunc
-	work   sync.WaitGroup      // connections being served
+	work   sync.WaitGroup      // connections and requests being served, and downloads
 	links  map[*link.Link]bool // their links; guarded by server.mu
 	ready  chan struct{}       // closed when the state file has been read
 	ended  chan struct{}       // closed when nothing is left
 	keeper sync.WaitGroup      // goroutines that outlast the connections
 	keep   context.CancelFunc  // ends those
+
+	endpoint *endpoint // for files; nil if there is none
 }
 
 func newServer(s *Service) *server {
@@ -88,11 +94,15 @@ func (srv *server) addr() net.Addr {
 
 // begin starts what a server needs besides its connections, if it is not there
 // yet. It must be called with mu held.
-func (srv *server) begin() *serverRun {
+func (srv *server) begin() (*serverRun, error) {
 	if srv.run != nil {
-		return srv.run
+		return srv.run, nil
 	}
 	run := &serverRun{links: map[*link.Link]bool{}, ready: make(chan struct{}), ended: make(chan struct{})}
+	var err error
+	if run.endpoint, err = srv.openEndpoint(); err != nil {
+		return nil, fmt.Errorf("crosscomm: the data directory %s cannot be used: %w", srv.s.cfg.DataDir, err)
+	}
 	run.ctx, run.cancel = context.WithCancel(context.Background())
 	var keepCtx context.Context
 	keepCtx, run.keep = context.WithCancel(context.Background())
@@ -109,7 +119,7 @@ func (srv *server) begin() *serverRun {
 	}
 	run.keeper.Go(func() { srv.hub.watchHeartbeats(keepCtx, srv.s.cfg.HeartbeatInterval) })
 	srv.run = run
-	return run
+	return run, nil
 }
 
 // serve is Service.Serve.
@@ -120,9 +130,14 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		l.Close()
 		return errors.New("crosscomm: the server is already running")
 	}
+	run, err := srv.begin()
+	if err != nil {
+		srv.mu.Unlock()
+		l.Close()
+		return err
+	}
 	srv.stopped = false
 	srv.listens = l.Addr()
-	run := srv.begin()
 	run.work.Add(1) // for this function, until the port is free again
 	srv.mu.Unlock()
 
@@ -138,7 +153,6 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 	go func() { failed <- hs.Serve(l) }()
 	log.Info("listening", "addr", l.Addr().String())
 
-	var err error
 	select {
 	case <-ctx.Done():
 	case <-run.ctx.Done(): // Stop
@@ -199,21 +213,32 @@ func (srv *server) end(run *serverRun) {
 	if !srv.s.listeners.idle(patience) || !srv.s.events.idle(patience) {
 		srv.s.log.Error("a listener or a function of the Config still runs, although its context has ended; it is left behind")
 	}
+	if run.endpoint != nil {
+		run.endpoint.store.close()
+		if err := run.endpoint.server.Close(); err != nil {
+			srv.s.log.Error("closing the data directory", "error", err)
+		}
+	}
 	srv.mu.Lock()
 	srv.run, srv.listens = nil, nil
 	srv.mu.Unlock()
 	close(run.ended)
 }
 
-// enter registers a connection about to be served; work.Done of the run must
-// follow. It fails if the server is stopping.
+// enter registers a connection or a request about to be served; work.Done of the
+// run must follow. It fails if the server is stopping, or cannot start.
 func (srv *server) enter() (*serverRun, error) {
 	srv.mu.Lock()
 	if srv.stopped {
 		srv.mu.Unlock()
 		return nil, errors.New("the server was stopped")
 	}
-	run := srv.begin()
+	run, err := srv.begin()
+	if err != nil {
+		srv.mu.Unlock()
+		srv.stats.warnings.log(srv.s.log, "the server cannot start", "error", err)
+		return nil, err
+	}
 	run.work.Add(1)
 	srv.mu.Unlock()
 	<-run.ready
@@ -221,7 +246,13 @@ func (srv *server) enter() (*serverRun, error) {
 }
 
 func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	if !websocket.IsWebSocketUpgrade(r) {
+	upgrade := websocket.IsWebSocketUpgrade(r)
+	forEndpoint := !upgrade && srv.s.cfg.DataDir != "" && isForEndpoint(r)
+	if strings.HasPrefix(r.URL.Path, reservedPrefix) && !upgrade {
+		http.NotFound(w, r)
+		return
+	}
+	if !upgrade && !forEndpoint {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "websocket")
 		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server ws://%s%s\n", r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
@@ -233,6 +264,10 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer run.work.Done()
+	if forEndpoint {
+		srv.serveEndpoint(run, w, r)
+		return
+	}
 	conn, err := srv.upgrader.Upgrade(w, r, nil) // answers by itself if it fails
 	if err != nil {
 		srv.s.log.Info("a WebSocket handshake failed", "remote", r.RemoteAddr, "error", err)
@@ -251,7 +286,7 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
 	run.links[l] = true
 	srv.mu.Unlock()
 
-	p := &peer{server: srv, ctx: run.ctx, link: l, log: srv.s.log.With("remote", conn.RemoteAddr().String())}
+	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, link: l, log: srv.s.log.With("remote", conn.RemoteAddr().String())}
 	p.log.Debug("connected")
 	// Whoever connects and says nothing must not hold a connection for ever.
 	deadline := time.AfterFunc(loginTimeout, func() {

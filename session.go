@@ -31,7 +31,8 @@ const (
 // session is one connection of a client, from its handshake to its end.
 type session struct {
 	client   *client
-	ctx      context.Context // of the run; listeners work under it
+	run      *clientRun // listeners work under its context
+	agreed   bool       // on the subprotocol: more than the original's wire may be spoken
 	link     *link.Link
 	loggedIn chan struct{} // closed when the server has accepted the login
 	ended    chan struct{} // closed when the link has ended
@@ -56,7 +57,8 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 	s := r.client.s
 	sess := &session{
 		client:   r.client,
-		ctx:      r.ctx,
+		run:      r,
+		agreed:   conn.Subprotocol() == subprotocol,
 		loggedIn: make(chan struct{}),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
@@ -160,6 +162,10 @@ func (sess *session) receive(data []byte, _ bool) bool {
 	s := sess.client.s
 	f, err := frame.Scan(data)
 	wellFormed := err == nil
+	if wellFormed && sess.agreed && MsgType(f.Type) == typeObjectStore && string(f.From) == ServerID {
+		sess.client.offered(f.Content)
+		return true
+	}
 	if wellFormed && !MsgType(f.Type).Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
 	}
@@ -167,7 +173,7 @@ func (sess *session) receive(data []byte, _ bool) bool {
 		s.log.Warn("the server sent a frame that is not understood; it is ignored", "reason", err)
 		return wellFormed
 	}
-	if s.log.Enabled(sess.ctx, slog.LevelDebug) {
+	if s.log.Enabled(sess.run.ctx, slog.LevelDebug) {
 		s.log.Debug("received", "type", string(f.Type), "from", string(f.From), "bytes", len(data))
 	}
 	// Whatever another client sends, it cannot speak for the server: the
@@ -181,7 +187,7 @@ func (sess *session) receive(data []byte, _ bool) bool {
 		}
 	}
 	if string(f.From) != s.cfg.ClientID {
-		s.listeners.dispatch(sess.ctx, sess.link.Closing(), true, data, f)
+		s.dispatch(delivery{ctx: sess.run.ctx, closing: sess.link.Closing(), keep: true, work: &sess.run.work}, data, f)
 	}
 	return true
 }

@@ -46,7 +46,7 @@ func TestStateSurvivesRestarts(t *testing.T) {
 	dir := t.TempDir()
 	writeState(t, dir, "old-python:\n  last_seen: 1795508069.25\n  status: online\n'123':\n  last_seen: 5\n  status: offline\n")
 	for _, id := range []string{"first", "second"} {
-		server := startServer(t, crosscomm.Config{DataDir: dir})
+		server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)})
 		login(t, server.addr, id)
 		list := server.Clients()
 		if i := slices.Index(ids(list), "old-python"); i < 0 || list[i].Online || list[i].LastHeartbeat.UnixMilli() != 1795508069250 || !list[i].LoginTime.IsZero() {
@@ -90,7 +90,7 @@ func TestDamagedStateFileIsSetAside(t *testing.T) {
 			dir := t.TempDir()
 			writeState(t, dir, text)
 			logs := new(logBuffer)
-			server := startServer(t, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
+			server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), Logger: logs.logger()})
 			login(t, server.addr, "a")
 			server.stop()
 			aside, err := filepath.Glob(stateFile(dir) + ".damaged-*")
@@ -121,9 +121,9 @@ func TestUnusableStateFile(t *testing.T) {
 	if err := os.WriteFile(plain, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, dataDir := range []string{dir, filepath.Join(plain, "sub")} {
+	for _, file := range []string{stateFile(dir), filepath.Join(plain, "sub", "state.yaml")} {
 		logs := new(logBuffer)
-		server := startServer(t, crosscomm.Config{DataDir: dataDir, EnvFile: "none", Logger: logs.logger()})
+		server := startServer(t, crosscomm.Config{StateFile: file, Logger: logs.logger()})
 		login(t, server.addr, "a")
 		server.stop()
 		if n := strings.Count(logs.String(), "states will not be kept"); n != 1 || strings.Contains(logs.String(), "cannot write") {
@@ -135,7 +135,7 @@ func TestUnusableStateFile(t *testing.T) {
 func TestEmptyStateFile(t *testing.T) {
 	dir := t.TempDir()
 	writeState(t, dir, "")
-	server := startServer(t, crosscomm.Config{DataDir: dir})
+	server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)})
 	login(t, server.addr, "a")
 	server.stop()
 	if aside, _ := filepath.Glob(stateFile(dir) + ".damaged-*"); len(aside) != 0 {
@@ -147,7 +147,7 @@ func TestEmptyStateFile(t *testing.T) {
 // known.
 func TestStateFileIsMerged(t *testing.T) {
 	dir := t.TempDir()
-	server := startServer(t, crosscomm.Config{DataDir: dir})
+	server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)})
 	login(t, server.addr, "ours")
 	testkit.Eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
 	unlock, err := filelock.Lock(stateFile(dir)+".lock", testkit.Patience)
@@ -177,7 +177,7 @@ func TestStateIsWrittenAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := testkit.NewPipes()
 		logs := new(logBuffer)
-		_, stop := serveOn(t, network, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
+		_, stop := serveOn(t, network, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), Logger: logs.logger()})
 		rawOn(t, network, "first").Close()
 		<-time.After(2 * time.Second)
 		unlock, err := filelock.Lock(stateFile(dir)+".lock", 0)
@@ -205,13 +205,13 @@ func TestStateIsWrittenAfterAFailure(t *testing.T) {
 func TestOddIDsInStateFile(t *testing.T) {
 	dir := t.TempDir()
 	odd := []string{"<<", "=", "~", "null", "yes", "0x10", "1e3", "- a", "a: b", "# c", "'", `"`, `\`, "&a", "*a", "!t", "%d", "@", "`", "{", "[", "|", ">", "?", " padded ", "2001-01-01", "2001-99-99", ".3_", "1_000", "190:20:30", ".inf", "NaN", "y", "On", "数", "😀", strings.Repeat("x", 256)}
-	server := startServer(t, crosscomm.Config{DataDir: dir})
+	server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)})
 	for _, id := range odd {
 		login(t, server.addr, id)
 	}
 	server.stop()
 	logs := new(logBuffer)
-	server = startServer(t, crosscomm.Config{DataDir: dir, Logger: logs.logger()})
+	server = startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), Logger: logs.logger()})
 	testkit.Eventually(t, "it is ready", server.IsConnected)
 	login(t, server.addr, "last")
 	if got := ids(server.Clients()); len(got) != len(odd)+1 {
@@ -229,7 +229,7 @@ func TestStateFileIsALink(t *testing.T) {
 	if err := os.Symlink(target, stateFile(dir)); err != nil {
 		t.Fatal(err)
 	}
-	server := startServer(t, crosscomm.Config{DataDir: dir})
+	server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)})
 	login(t, server.addr, "a")
 	server.stop()
 	info, err := os.Stat(target)
@@ -252,7 +252,7 @@ func TestStateFileIsALink(t *testing.T) {
 
 func TestNoStateFile(t *testing.T) {
 	dir := t.TempDir()
-	server := startServer(t, crosscomm.Config{DataDir: dir, NoStateFile: true})
+	server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), NoStateFile: true})
 	login(t, server.addr, "a")
 	server.stop()
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
@@ -264,7 +264,7 @@ func TestNoStateFile(t *testing.T) {
 // it is free.
 func TestStateFileLockIsHeld(t *testing.T) {
 	dir := t.TempDir()
-	server := startServer(t, crosscomm.Config{DataDir: dir})
+	server := startServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)})
 	login(t, server.addr, "first")
 	testkit.Eventually(t, "the file is there", func() bool { _, err := os.Stat(stateFile(dir)); return err == nil })
 	unlock, err := filelock.Lock(stateFile(dir)+".lock", testkit.Patience)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -46,8 +47,8 @@ func testContext(t *testing.T) context.Context {
 func startGoServer(t *testing.T, cfg crosscomm.Config, addr string) (svc *crosscomm.Service, port int, stop func()) {
 	t.Helper()
 	cfg.Role = crosscomm.Server
-	if cfg.DataDir == "" {
-		cfg.DataDir = t.TempDir()
+	if cfg.StateFile == "" {
+		cfg.StateFile = filepath.Join(t.TempDir(), crosscomm.DefaultStateFile)
 	}
 	svc, err := crosscomm.New(cfg)
 	if err != nil {

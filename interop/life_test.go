@@ -106,7 +106,7 @@ func TestReconnect(t *testing.T) {
 			port := testkit.FreePort(t)
 			var stop func()
 			if serverIn == "Go" {
-				_, _, stop = startGoServer(t, crosscomm.Config{DataDir: dir}, fmt.Sprintf("127.0.0.1:%d", port))
+				_, _, stop = startGoServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, fmt.Sprintf("127.0.0.1:%d", port))
 			} else {
 				p.server("server", port, nil)
 				stop = func() { p.call("stop_server", map[string]any{"name": "server"}) }
@@ -129,7 +129,7 @@ func TestReconnect(t *testing.T) {
 					t.Errorf("a send while down: %v", err)
 				}
 				if serverIn == "Go" {
-					_, _, stop = startGoServer(t, crosscomm.Config{DataDir: dir}, fmt.Sprintf("127.0.0.1:%d", port))
+					_, _, stop = startGoServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, fmt.Sprintf("127.0.0.1:%d", port))
 				} else {
 					name := fmt.Sprint("server", round)
 					p.server(name, port, nil)
@@ -153,7 +153,7 @@ func TestReconnect(t *testing.T) {
 func TestStateFileIsShared(t *testing.T) {
 	p := startPython(t)
 	dir := t.TempDir()
-	_, port, stop := startGoServer(t, crosscomm.Config{DataDir: dir}, "127.0.0.1:0")
+	_, port, stop := startGoServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, "127.0.0.1:0")
 	goClient(t, "数字 1: [x]", port, crosscomm.Config{})
 	goClient(t, "123", port, crosscomm.Config{})
 	goClient(t, "yes", port, crosscomm.Config{})
@@ -178,7 +178,7 @@ func TestStateFileIsShared(t *testing.T) {
 		}
 	}
 	p.call("write_state", map[string]any{"path": filepath.Join(dir, "cross_comm_clients.yaml"), "add": "from python"})
-	server, _, _ := startGoServer(t, crosscomm.Config{DataDir: dir}, "127.0.0.1:0")
+	server, _, _ := startGoServer(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, "127.0.0.1:0")
 	testkit.Eventually(t, "the server has read all clients", func() bool { return len(server.Clients()) == len(odd)+5 })
 }
 

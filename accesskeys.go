@@ -1,0 +1,186 @@
+package crosscomm
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/filelock"
+)
+
+const (
+	accessKeysFile = "access-keys.json"
+	// bucketName is that of a server's endpoint.
+	bucketName = "crosscomm"
+	// clientKeyMark begins the ids of clients' keys: mark, generation, and the
+	// client's id in base64url, with dots between them.
+	clientKeyMark = "client."
+	// keysLockTimeout bounds the wait for another program that makes the file.
+	keysLockTimeout = 5 * time.Second
+)
+
+// accessKeys are the keys to a server's endpoint: one pair that may do all, for
+// Python and Java peers, and one for each client of ours. The clients' are not
+// kept but calculated, so that they outlast a restart of the server, and a
+// million of them take no room. It may be used concurrently.
+type accessKeys struct {
+	file string
+
+	mu   sync.Mutex
+	kept keptKeys
+}
+
+// keptKeys is what the file has.
+type keptKeys struct {
+	ID     string `json:"access_key_id"`
+	Secret string `json:"access_key_secret"`
+	// Revoked counts, for each client that had its keys revoked, how often.
+	Revoked map[string]int `json:"revoked,omitempty"`
+}
+
+// openAccessKeys reads the file, and makes it, for the owner's eyes only, if it
+// is not there.
+func openAccessKeys(dir string) (*accessKeys, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	k := &accessKeys{file: filepath.Join(dir, accessKeysFile)}
+	unlock, err := filelock.Lock(k.file+".lock", keysLockTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	data, err := os.ReadFile(k.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		k.kept = keptKeys{ID: "CC" + strings.ToUpper(randomHex(10)), Secret: randomHex(20)}
+		return k, k.save()
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = json.Unmarshal(data, &k.kept)
+	if err == nil && (k.kept.ID == "" || k.kept.Secret == "") {
+		err = errors.New("it has no key")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w (delete it to have new keys made; peers then need these)", k.file, err)
+	}
+	return k, nil
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// save writes the file anew, whole or not at all. Call it with mu held, or
+// before anybody else has k.
+func (k *accessKeys) save() error {
+	data, err := json.MarshalIndent(k.kept, "", "  ")
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(k.file), accessKeysFile+".*") // which makes it 0600
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(data, '\n'))
+	if err == nil {
+		err = file.Sync()
+	}
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), k.file)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+	}
+	return err
+}
+
+// all returns the pair that may do all.
+func (k *accessKeys) all() (id, secret string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept.ID, k.kept.Secret
+}
+
+// ofClient returns the pair that the client is given now.
+func (k *accessKeys) ofClient(clientID string) (id, secret string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	id = clientKeyMark + strconv.Itoa(k.kept.Revoked[clientID]) + "." + base64.RawURLEncoding.EncodeToString([]byte(clientID))
+	return id, k.calculate(id)
+}
+
+func (k *accessKeys) calculate(id string) string {
+	mac := hmac.New(sha256.New, []byte(k.kept.Secret))
+	mac.Write([]byte("crosscomm access key of " + id))
+	return hex.EncodeToString(mac.Sum(nil)[:20])
+}
+
+// revoke makes the keys void that the client has been given so far.
+func (k *accessKeys) revoke(clientID string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept.Revoked == nil {
+		k.kept.Revoked = map[string]int{}
+	}
+	k.kept.Revoked[clientID]++
+	if err := k.save(); err != nil {
+		return fmt.Errorf("the keys of %q stay valid after a restart: %w", clientID, err)
+	}
+	return nil
+}
+
+// clientOf returns whose key it is: "" for that which may do all.
+func (k *accessKeys) clientOf(id string) (clientID string, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if id == k.kept.ID {
+		return "", true
+	}
+	rest, found := strings.CutPrefix(id, clientKeyMark)
+	generation, encoded, dot := strings.Cut(rest, ".")
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if !found || !dot || err != nil || checkID(string(raw)) != nil || generation != strconv.Itoa(k.kept.Revoked[string(raw)]) {
+		return "", false
+	}
+	return string(raw), true
+}
+
+// secret is ossserver.Config.Secret.
+func (k *accessKeys) secret(id string) (string, bool) {
+	client, ok := k.clientOf(id)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case !ok:
+		return "", false
+	case client == "":
+		return k.kept.Secret, true
+	}
+	return k.calculate(id), true
+}
+
+// allow is ossserver.Config.Allow: a client's key may read, and write what is
+// its own.
+func (k *accessKeys) allow(id, key string, write bool) bool {
+	client, ok := k.clientOf(id)
+	return ok && (client == "" || !write || strings.HasPrefix(key, keyPrefix(client)))
+}

@@ -1,0 +1,302 @@
+package crosscomm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// folderWorkers is how many files of a folder are under way at once.
+const folderWorkers = 8
+
+// copyBuffer is the unit in which bytes go to the disk.
+const copyBuffer = 256 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+// download brings objects of a store into a directory. Nothing is written
+// outside of it, whatever the keys, and whatever symbolic links are in it.
+type download struct {
+	s     *Service
+	store ObjectStore
+	root  *os.Root
+	dir   string // of root
+	told  *progress
+	names *namer
+}
+
+// DownloadFileManually downloads an image, a file, or, if the key ends in a
+// slash, a folder, and returns where it is: in the directory, which is made if
+// it is missing, under its whole key, as the original does it. A key that is no
+// object's counts as a folder's if there is something below it: Java sends
+// folders so.
+//
+// Files get their names when they are whole and verified (size, and CRC64 if the
+// store has one). What is there already is not transferred again, and what was
+// cut goes on where it stopped, also when another program calls this. It
+// returns within a second after ctx has ended.
+//
+// The error is a *[TransferError], or [ErrNoObjectStore]. It needs no login if
+// the store is given by the configuration.
+func (s *Service) DownloadFileManually(ctx context.Context, ossKey, directory string) (path string, err error) {
+	path, err = s.transferToDir(ctx, ossKey, directory, func(d *download) (string, error) {
+		if strings.HasSuffix(ossKey, "/") {
+			return d.manualFolder(ctx, ossKey)
+		}
+		name, err := d.file(ctx, ossKey)
+		if errors.Is(err, fs.ErrNotExist) && d.hasBelow(ctx, ossKey+"/") {
+			return d.manualFolder(ctx, ossKey+"/")
+		}
+		return name, err
+	})
+	if err != nil {
+		return "", fmt.Errorf("crosscomm: DownloadFileManually: %w", err)
+	}
+	return path, nil
+}
+
+func (d *download) manualFolder(ctx context.Context, prefix string) (string, error) {
+	name, err := d.names.dir(prefix)
+	if err != nil {
+		return "", err
+	}
+	return name, d.folder(ctx, prefix)
+}
+
+// transferToDir runs f for a directory, one transfer of the key into it at a
+// time, and returns the path that f has made there.
+func (s *Service) transferToDir(ctx context.Context, key, dir string, f func(*download) (string, error)) (path string, err error) {
+	store, err := s.objectStore(ctx)
+	if err != nil {
+		return "", err
+	}
+	fail := func(err error) (string, error) {
+		return "", &TransferError{Op: Download, Key: key, Path: path, Err: err}
+	}
+	if dir == "" {
+		dir = "."
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return fail(err)
+	}
+	path = dir
+	release, err := s.transfers.begin(ctx, dir+"\x00"+strings.TrimSuffix(key, "/"))
+	if err != nil {
+		return fail(err)
+	}
+	defer release()
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return fail(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fail(err)
+	}
+	defer root.Close()
+	d := &download{s: s, store: store, root: root, dir: dir, names: newNamer()}
+	d.told = s.newProgress(Progress{Op: Download, Key: key, Path: dir, Files: 1})
+	name, err := f(d)
+	if name != "" {
+		path = filepath.Join(dir, filepath.FromSlash(name))
+	}
+	d.told.change(func(p *Progress) { p.Path = path })
+	if err := d.told.done(err); err != nil {
+		return fail(err)
+	}
+	return path, nil
+}
+
+// hasBelow reports whether there is any object below the prefix.
+func (d *download) hasBelow(ctx context.Context, prefix string) bool {
+	for _, err := range d.store.List(ctx, prefix) {
+		return err == nil
+	}
+	return false
+}
+
+// file downloads the object to its place, and returns that.
+func (d *download) file(ctx context.Context, key string) (name string, err error) {
+	if name, err = d.names.file(key); err != nil {
+		return "", err
+	}
+	if err := d.fetch(ctx, key, name, func(size int64) { d.told.change(func(p *Progress) { p.Total = size }) }); err != nil {
+		return name, err
+	}
+	d.told.fileDone()
+	return name, nil
+}
+
+// folder downloads all objects below the prefix, which ends in a slash, to their
+// places.
+func (d *download) folder(ctx context.Context, prefix string) error {
+	var files, dirs []string
+	total := int64(0)
+	for o, err := range d.store.List(ctx, prefix) {
+		switch {
+		case err != nil:
+			return err
+		case strings.HasSuffix(o.Key, "/"):
+			dirs = append(dirs, o.Key)
+		default:
+			files = append(files, o.Key)
+			total += o.Size
+		}
+	}
+	slices.Sort(files) // so that each gets the same name again
+	slices.Sort(dirs)
+	d.told.change(func(p *Progress) { p.Total, p.Files = total, len(files) })
+	top, err := d.names.dir(prefix)
+	if err == nil {
+		err = d.root.MkdirAll(top, 0o777)
+	}
+	if err != nil {
+		return err
+	}
+	names := map[string]string{}
+	for _, key := range files {
+		if names[key], err = d.names.file(key); err != nil {
+			return err
+		}
+	}
+	for _, key := range dirs {
+		if names[key], err = d.names.dir(key); err == nil {
+			err = d.root.MkdirAll(names[key], 0o777)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	err = forEach(ctx, files, func(ctx context.Context, key string) error {
+		err := d.fetch(ctx, key, names[key], nil)
+		if err != nil {
+			return &TransferError{Op: Download, Key: key, Path: filepath.Join(d.dir, filepath.FromSlash(names[key])), Err: err}
+		}
+		d.told.fileDone()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return forEach(ctx, dirs, func(ctx context.Context, key string) error { return d.chmodDir(ctx, key, names[key]) })
+}
+
+// chmodDir gives a directory the mode that its sender's has. The owner may
+// always use it: else it could not even be deleted.
+func (d *download) chmodDir(ctx context.Context, key, name string) error {
+	info, err := d.store.Stat(ctx, key)
+	if err != nil || info.Mode == 0 {
+		return err
+	}
+	return d.root.Chmod(name, receivedMode(info.Mode)|0o700)
+}
+
+// receivedMode is what is taken over of a sender's mode: not what lets everybody
+// write on this machine.
+func receivedMode(mode fs.FileMode) fs.FileMode { return mode.Perm() &^ 0o002 }
+
+// forEach calls f for all items, folderWorkers at a time; the first error ends
+// the others' contexts, and is returned when all have ended.
+func forEach[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan T)
+	var workers sync.WaitGroup
+	for range min(folderWorkers, len(items)) {
+		workers.Go(func() {
+			for item := range next {
+				if err := f(ctx, item); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, item := range items {
+		select {
+		case next <- item:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	close(next)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// fetch brings one object to the name, unless it is there already. The function
+// size, if not nil, is told how large it is.
+func (d *download) fetch(ctx context.Context, key, name string, size func(int64)) error {
+	if err := d.root.MkdirAll(path.Dir(name), 0o777); err != nil {
+		return err
+	}
+	if there, n := d.isThere(ctx, key, name); there {
+		if size != nil {
+			size(n)
+		}
+		d.told.add(n)
+		return nil
+	}
+	f := &fetch{download: d, key: key, name: name, size: size}
+	err := f.run(ctx)
+	if errors.Is(err, errSumMismatch) && f.resumed {
+		// What an earlier run has left was not what it seemed; now it is gone.
+		f = &fetch{download: d, key: key, name: name}
+		err = f.run(ctx)
+	}
+	return err
+}
+
+// isThere reports whether the file is there already, byte for byte, and its
+// size.
+func (d *download) isThere(ctx context.Context, key, name string) (bool, int64) {
+	local, err := d.root.Lstat(name)
+	if err != nil || !local.Mode().IsRegular() {
+		return false, 0
+	}
+	info, err := d.store.Stat(ctx, key)
+	if err != nil || !info.HasCRC64 || info.Size != local.Size() {
+		return false, 0
+	}
+	file, err := d.root.Open(name)
+	if err != nil {
+		return false, 0
+	}
+	defer file.Close()
+	sum := newSum()
+	n, err := copyContext(ctx, sum, file, nil)
+	return err == nil && n == info.Size && sum.Sum64() == info.CRC64, n
+}
+
+// copyContext is io.Copy that ends with ctx.
+func copyContext(ctx context.Context, w io.Writer, r io.Reader, told func(int64)) (n int64, err error) {
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	for ctx.Err() == nil {
+		got, err := r.Read(buf[:])
+		if got > 0 {
+			if _, err := w.Write(buf[:got]); err != nil {
+				return n, &localError{err}
+			}
+			n += int64(got)
+			if told != nil {
+				told(int64(got))
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, context.Cause(ctx)
+}

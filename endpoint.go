@@ -1,0 +1,298 @@
+package crosscomm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/inprocess"
+	"github.com/crosscomm/crosscomm-go/ossserver"
+)
+
+// reservedPrefix is the part of a server's paths that is kept for pages of its
+// own. No bucket can be named so.
+const reservedPrefix = "/_crosscomm/"
+
+// typeObjectStore is sent by our server to our client, on a connection that
+// agreed on it, before the answer to the login: where files go, and a key pair
+// of the client's own. Listeners never see it.
+const typeObjectStore MsgType = "object_store"
+
+// objectStoreOffer is its content. It is empty if the server has no endpoint.
+type objectStoreOffer struct {
+	Bucket          string `json:"bucket,omitempty"`
+	AccessKeyID     string `json:"access_key_id,omitempty"`
+	AccessKeySecret string `json:"access_key_secret,omitempty"`
+}
+
+// endpoint is a server's own OSS endpoint, during a run of the server.
+type endpoint struct {
+	keys   *accessKeys
+	server *ossserver.Server
+	store  *ossStore // the server's own way to it
+}
+
+// openEndpoint opens the endpoint in Config.DataDir, or returns nil if there
+// shall be none.
+func (srv *server) openEndpoint() (*endpoint, error) {
+	cfg := srv.s.cfg
+	if cfg.DataDir == "" {
+		return nil, nil
+	}
+	keys, err := srv.accessKeys()
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{keys: keys}
+	e.server, err = ossserver.New(ossserver.Config{
+		Dir: filepath.Join(cfg.DataDir, "objects"), Bucket: bucketName, Secret: keys.secret, Allow: keys.allow,
+		MaxObject: cfg.MaxFileSize, Quota: cfg.Quota, ObjectTTL: cfg.KeepFiles, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	id, secret := keys.all()
+	own := OSSConfig{Endpoint: "http://127.0.0.1", BucketName: bucketName, AccessKeyID: id, AccessKeySecret: secret}
+	e.store, err = newOSSStore(own, true, inprocess.Transport{Handler: e.server}, nil)
+	if err != nil {
+		return nil, errors.Join(err, e.server.Close())
+	}
+	return e, nil
+}
+
+// accessKeys returns the keys in Config.DataDir.
+func (srv *server) accessKeys() (*accessKeys, error) {
+	srv.keysMu.Lock()
+	defer srv.keysMu.Unlock()
+	if srv.keys == nil {
+		keys, err := openAccessKeys(srv.s.cfg.DataDir)
+		if err != nil {
+			return nil, err
+		}
+		srv.keys = keys
+	}
+	return srv.keys, nil
+}
+
+// FileAccess returns the settings with which Python, Java and other peers use
+// the endpoint of a server that has a [Config.DataDir]; addr is the HOST:PORT at
+// which they reach the server. The key may read and write everything. The
+// server need not run; the key is made at the first call or start, whichever
+// comes first.
+//
+// On a client it returns [ErrRole], and without a DataDir [ErrNoObjectStore].
+func (s *Service) FileAccess(addr string) (OSSConfig, error) {
+	if s.server == nil {
+		return OSSConfig{}, wrongRole("FileAccess", Server)
+	}
+	if s.cfg.DataDir == "" {
+		return OSSConfig{}, fmt.Errorf("crosscomm: FileAccess: %w: Config.DataDir is empty", ErrNoObjectStore)
+	}
+	keys, err := s.server.accessKeys()
+	if err != nil {
+		return OSSConfig{}, fmt.Errorf("crosscomm: FileAccess: %w", err)
+	}
+	id, secret := keys.all()
+	return OSSConfig{Endpoint: "http://" + addr, BucketName: bucketName, AccessKeyID: id, AccessKeySecret: secret}, nil
+}
+
+// RevokeFileAccess makes the access keys void that a server's endpoint has given
+// to the client so far: what it has under way fails, too. When it logs in
+// again it is given another one. The errors are those of [Service.FileAccess],
+// and that of the file that keeps the keys; the keys are void then, but only as
+// long as this program runs.
+func (s *Service) RevokeFileAccess(clientID string) error {
+	if s.server == nil {
+		return wrongRole("RevokeFileAccess", Server)
+	}
+	if s.cfg.DataDir == "" {
+		return fmt.Errorf("crosscomm: RevokeFileAccess: %w: Config.DataDir is empty", ErrNoObjectStore)
+	}
+	keys, err := s.server.accessKeys()
+	if err == nil {
+		err = keys.revoke(clientID)
+	}
+	if err != nil {
+		return fmt.Errorf("crosscomm: RevokeFileAccess: %w", err)
+	}
+	return nil
+}
+
+// offers reports whether clients are given keys to the server's endpoint. If the
+// configuration names another store, that is where everybody's files are.
+func (srv *server) offers(run *serverRun) bool {
+	return run.endpoint != nil && srv.s.cfg.ObjectStore == nil && !srv.usesCloud()
+}
+
+// usesCloud reports whether OSS_* names another store than the server's own
+// endpoint, whose settings may be in the same .env for the sake of peers.
+func (srv *server) usesCloud() bool {
+	oss := srv.s.cfg.OSS
+	if oss.AccessKeyID == "" && oss.Endpoint == "" {
+		return false
+	}
+	if srv.s.cfg.DataDir == "" {
+		return true
+	}
+	keys, err := srv.accessKeys()
+	if err != nil {
+		return true
+	}
+	id, _ := keys.all()
+	return id != oss.AccessKeyID
+}
+
+// offer returns the frame that tells a client of ours of the endpoint.
+func (srv *server) offer(run *serverRun, clientID string) []byte {
+	var o objectStoreOffer
+	if srv.offers(run) {
+		o.Bucket = bucketName
+		o.AccessKeyID, o.AccessKeySecret = run.endpoint.keys.ofClient(clientID)
+	}
+	content, err := json.Marshal(o)
+	if err != nil {
+		panic(err) // strings can always be written
+	}
+	return srv.s.newFrame(typeObjectStore, clientID, content)
+}
+
+// isForEndpoint reports whether a request is one of an OSS client. All of these
+// are signed, and most name the bucket; a person with a browser does neither.
+func isForEndpoint(r *http.Request) bool {
+	q := r.URL.Query()
+	signed := strings.HasPrefix(r.Header.Get("Authorization"), "OSS") || q.Has("Signature") || q.Has("x-oss-signature")
+	return signed || strings.HasPrefix(r.URL.EscapedPath()+"/", "/"+bucketName+"/") || strings.HasPrefix(r.Host, bucketName+".")
+}
+
+// serveEndpoint serves a request of an OSS client until it is done, or the
+// server stops.
+func (srv *server) serveEndpoint(run *serverRun, w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	// Neither reading nor writing ends with the context.
+	defer context.AfterFunc(run.ctx, func() {
+		cancel()
+		control := http.NewResponseController(w)
+		past := time.Unix(1, 0)
+		_ = control.SetReadDeadline(past)
+		_ = control.SetWriteDeadline(past)
+	})()
+	run.endpoint.server.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// offered takes the server's offer.
+func (c *client) offered(content []byte) {
+	var o objectStoreOffer
+	if err := json.Unmarshal(content, &o); err != nil {
+		c.s.log.Warn("the server's offer of an object store is not understood", "error", err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wasOffered = true
+	if c.offer == o {
+		return
+	}
+	old := c.store
+	c.offer, c.store = o, nil
+	if old != nil {
+		old.close()
+	}
+	if o == (objectStoreOffer{}) {
+		return
+	}
+	u, err := url.Parse(c.s.cfg.URL)
+	if err != nil {
+		return // it was checked
+	}
+	scheme := "http"
+	if u.Scheme == "wss" {
+		scheme = "https"
+	}
+	store, err := newOSSStore(OSSConfig{
+		Endpoint: scheme + "://" + u.Host, BucketName: o.Bucket, AccessKeyID: o.AccessKeyID, AccessKeySecret: o.AccessKeySecret,
+	}, true, nil, c.s.cfg.DialContext)
+	if err != nil {
+		c.s.log.Warn("the server's object store cannot be used", "error", err)
+		return
+	}
+	c.store = store
+}
+
+// storeOfServer returns the store that the server has offered.
+func (c *client) storeOfServer(ctx context.Context) (ObjectStore, error) {
+	// Not before the login: only then it is known.
+	if _, err := c.session(ctx); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.store != nil:
+		return c.store, nil
+	case c.wasOffered:
+		return nil, fmt.Errorf("%w: the server has none (start it with a data directory), and OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET are not set", ErrNoObjectStore)
+	}
+	return nil, fmt.Errorf("%w: OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET are not set, and this server gives none", ErrNoObjectStore)
+}
+
+// storeOfServer returns the server's own store.
+func (srv *server) storeOfServer() (ObjectStore, error) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	switch {
+	case srv.s.cfg.DataDir == "":
+		return nil, fmt.Errorf("%w: the server needs a data directory (Config.DataDir), or OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET", ErrNoObjectStore)
+	case srv.run == nil || srv.run.endpoint == nil:
+		return nil, fmt.Errorf("%w: the server does not run", ErrNotConnected)
+	}
+	return srv.run.endpoint.store, nil
+}
+
+// objectStore returns where files go: the application's store, or that of
+// OSS_*, or the server's endpoint.
+func (s *Service) objectStore(ctx context.Context) (ObjectStore, error) {
+	if s.cfg.ObjectStore != nil {
+		return s.cfg.ObjectStore, nil
+	}
+	o := s.cfg.OSS
+	if o.Endpoint+o.BucketName+o.AccessKeyID+o.AccessKeySecret != "" && (s.client != nil || s.server.usesCloud()) {
+		return s.configuredStore()
+	}
+	if s.client != nil {
+		return s.client.storeOfServer(ctx)
+	}
+	return s.server.storeOfServer()
+}
+
+// configuredStore returns the store of Config.OSS, which is made once.
+func (s *Service) configuredStore() (ObjectStore, error) {
+	var missing []string
+	for _, f := range []struct{ name, value string }{
+		{"OSS_ENDPOINT", s.cfg.OSS.Endpoint}, {"OSS_BUCKET_NAME", s.cfg.OSS.BucketName},
+		{"OSS_ACCESS_KEY_ID", s.cfg.OSS.AccessKeyID}, {"OSS_ACCESS_KEY_SECRET", s.cfg.OSS.AccessKeySecret},
+	} {
+		if f.value == "" {
+			missing = append(missing, f.name)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("%w: %s not set, others of the OSS settings are", ErrNoObjectStore, strings.Join(missing, ", "))
+	}
+	s.ossMu.Lock()
+	defer s.ossMu.Unlock()
+	if s.oss == nil {
+		store, err := newOSSStore(s.cfg.OSS, false, nil, nil)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNoObjectStore, err)
+		}
+		s.oss = store
+	}
+	return s.oss, nil
+}

@@ -1,0 +1,211 @@
+package crosscomm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+)
+
+const (
+	// resumeFrom is the size from which on it is worth to look for what an
+	// earlier run has left.
+	resumeFrom = 1 << 20
+	// partsKept is how long what was left of a cut transfer is kept.
+	partsKept = 7 * 24 * time.Hour
+
+	partPrefix, partSuffix = ".crosscomm-", ".part"
+)
+
+var (
+	errSumMismatch = errors.New("the bytes that came are not those that the store has")
+	errNoRange     = errors.New("the store has not answered with the range that was asked for")
+)
+
+// fetch is one object on its way to a file. The bytes go to a file of another
+// name, which is the same for the same bytes, so that a later run finds it.
+type fetch struct {
+	*download
+	key, name string
+	size      func(int64)
+
+	info    ObjectInfo
+	part    string   // the name of file
+	file    *os.File // nil until it is known what comes
+	sum     hash.Hash64
+	have    int64 // how many bytes the file has, of which sum is
+	resumed bool  // whether an earlier run has begun it
+}
+
+// run downloads until the file is whole, as long as there is progress.
+func (f *fetch) run(ctx context.Context) error {
+	defer f.closePart()
+	wait := backoff{min: retryMin, max: retryMax}
+	for f.file == nil || f.have < f.info.Size {
+		before := f.have
+		err := f.attempt(ctx)
+		if f.have > before {
+			wait.reset() // it goes on, however bad the link is
+		}
+		switch {
+		case err == nil:
+			continue
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case f.file == nil || !passes(err) || errors.Is(err, fs.ErrNotExist) || wait.attempts+1 >= maxAttempts:
+			return err // the store has tried often enough to begin at all
+		}
+		if !sleep(ctx, wait.next()) {
+			return context.Cause(ctx)
+		}
+	}
+	return f.finish()
+}
+
+// attempt gets what is missing, as far as the link lasts.
+func (f *fetch) attempt(ctx context.Context) error {
+	offset := f.have
+	body, info, err := f.store.Get(ctx, f.key, offset)
+	if errors.Is(err, errNoRange) {
+		// The object has been replaced by a shorter one.
+		offset = 0
+		body, info, err = f.store.Get(ctx, f.key, offset)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { body.Close() }()
+	if f.file == nil || !f.same(info) {
+		if err := f.begin(ctx, info); err != nil {
+			return &localError{err}
+		}
+	}
+	if f.have == f.info.Size {
+		return nil
+	}
+	if f.have != offset { // it was begun by an earlier run, or must be begun anew
+		body.Close()
+		if body, info, err = f.store.Get(ctx, f.key, f.have); err != nil {
+			return err
+		}
+		if !f.same(info) {
+			return errors.New("the object has changed while it was downloaded")
+		}
+	}
+	n, err := copyContext(ctx, io.MultiWriter(f.file, f.sum), io.LimitReader(body, f.info.Size-f.have), f.told.add)
+	f.have += n
+	if err == nil && f.have < f.info.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (f *fetch) same(info ObjectInfo) bool {
+	return info.ETag == f.info.ETag && info.Size == f.info.Size && info.CRC64 == f.info.CRC64
+}
+
+// begin opens the file for the object, with what an earlier run has left.
+func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
+	f.told.add(-f.have)
+	f.closePart()
+	f.info, f.have, f.sum, f.resumed = info, 0, newSum(), false
+	if f.size != nil {
+		f.size(info.Size)
+	}
+	id := random8() + random8()
+	resumable := info.Size >= resumeFrom && (info.ETag != "" || info.HasCRC64)
+	if resumable {
+		f.removeOldParts()
+		id = shortHash(fmt.Sprint(f.key, "\x00", info.ETag, info.CRC64, info.Size))
+	}
+	f.part = path.Join(path.Dir(f.name), partPrefix+id+partSuffix)
+	flags := os.O_RDWR | os.O_CREATE
+	if !resumable {
+		flags |= os.O_EXCL
+	}
+	var err error
+	if f.file, err = f.root.OpenFile(f.part, flags, 0o666); err != nil || !resumable {
+		return err
+	}
+	n, err := copyContext(ctx, f.sum, io.LimitReader(f.file, info.Size), f.told.add)
+	f.have, f.resumed = n, n > 0
+	return err
+}
+
+// removeOldParts deletes what was left of transfers that nobody has gone on
+// with.
+func (f *fetch) removeOldParts() {
+	dir, err := f.root.Open(path.Dir(f.name))
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	entries, _ := dir.ReadDir(-1)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), partPrefix) || !strings.HasSuffix(e.Name(), partSuffix) || e.IsDir() {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > partsKept {
+			_ = f.root.Remove(path.Join(path.Dir(f.name), e.Name()))
+		}
+	}
+}
+
+// closePart closes the file of an object that is not whole. It stays if a later
+// run can go on with it.
+func (f *fetch) closePart() {
+	if f.file == nil {
+		return
+	}
+	f.file.Close()
+	f.file = nil
+	if f.info.Size < resumeFrom || f.info.ETag == "" && !f.info.HasCRC64 {
+		_ = f.root.Remove(f.part)
+	}
+}
+
+// finish verifies the file and gives it its name.
+func (f *fetch) finish() error {
+	if f.info.HasCRC64 && f.sum.Sum64() != f.info.CRC64 {
+		f.file.Close()
+		f.file = nil
+		_ = f.root.Remove(f.part)
+		f.told.add(-f.have)
+		return errSumMismatch
+	}
+	// An earlier run can have left more than there is now.
+	err := f.file.Truncate(f.info.Size)
+	if err == nil && f.info.Mode != 0 {
+		err = f.file.Chmod(receivedMode(f.info.Mode))
+	}
+	if err == nil {
+		err = f.file.Sync()
+	}
+	if closeErr := f.file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = f.root.Rename(f.part, f.name)
+	}
+	f.file = nil
+	if err != nil {
+		_ = f.root.Remove(f.part)
+		return &localError{err}
+	}
+	return nil
+}
+
+// shortHash is a name for what may be long, or have characters that a file
+// name cannot.
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:8])
+}

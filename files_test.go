@@ -1,0 +1,219 @@
+package crosscomm_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// noise returns n bytes that are the same for the same seed.
+func noise(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	var key [32]byte
+	key[0] = byte(seed)
+	_, _ = rand.NewChaCha8(key).Read(b)
+	return b
+}
+
+// writeTree makes files, and directories for names that end in a slash.
+func writeTree(t *testing.T, dir string, tree map[string]string) {
+	t.Helper()
+	for name, text := range tree {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		var err error
+		if strings.HasSuffix(name, "/") {
+			err = os.MkdirAll(path, 0o755)
+		} else if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+			err = os.WriteFile(path, []byte(text), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// readTree is the opposite of writeTree; only empty directories are told.
+func readTree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	tree := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		name = filepath.ToSlash(name)
+		if !d.IsDir() {
+			data, err := os.ReadFile(path)
+			tree[name] = string(data)
+			return err
+		}
+		entries, err := os.ReadDir(path)
+		if len(entries) == 0 {
+			tree[name+"/"] = ""
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func sameTree(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	for name, text := range want {
+		if other, ok := got[name]; !ok || other != text {
+			t.Errorf("%s: there: %v, %d bytes; want %d", name, ok, len(other), len(text))
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s is too much", name)
+		}
+	}
+}
+
+// fileServer is a server that carries files.
+func startFileServer(t *testing.T, cfg crosscomm.Config) *testServer {
+	t.Helper()
+	cfg.DataDir = t.TempDir()
+	return startServer(t, cfg)
+}
+
+// A client without any setting sends files, images and folders through the
+// server, to a client and to the server's own listeners; the server sends some,
+// too.
+func TestFilesThroughServer(t *testing.T) {
+	server := startFileServer(t, crosscomm.Config{})
+	ctx := testContext(t)
+	dirB, dirServer := t.TempDir(), t.TempDir()
+	onServer := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: dirServer})
+	b := newClient(t, server.addr, "b", crosscomm.Config{})
+	onB := collect(b, crosscomm.ListenerOptions{DownloadDirectory: dirB})
+	if err := b.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	a := login(t, server.addr, "a")
+	source := t.TempDir()
+	tree := map[string]string{"deep/er/文件 一.txt": "文", "empty": "", "none/": "", "x y.bin": string(noise(1, 100_000)), ".hidden": "h"}
+	writeTree(t, filepath.Join(source, "folder"), tree)
+	for _, send := range []struct {
+		from *crosscomm.Service
+		to   string
+		on   <-chan *crosscomm.Message
+		dir  string
+	}{{a, "b", onB, dirB}, {a, "server", onServer, dirServer}, {server.Service, "b", onB, dirB}} {
+		for name, data := range map[string][]byte{"photo.JPG": noise(2, 300_000), "empty.txt": nil, "no extension": noise(3, 10), "large.bin": noise(4, 40<<20)} {
+			path := filepath.Join(source, name)
+			if err := os.WriteFile(path, data, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			for _, typ := range []crosscomm.MsgType{crosscomm.TypeFile, crosscomm.TypeImage} {
+				if err := send.from.SendMessage(ctx, path, typ, send.to); err != nil {
+					t.Fatal(err)
+				}
+				m := testkit.Receive(t, send.on)
+				key := regexp.MustCompile(`^cross_comm/` + regexp.QuoteMeta(send.from.ClientID()) + `/\d{13}_[0-9a-f]{8}` + regexp.QuoteMeta(filepath.Ext(name)) + `$`)
+				if m.Err() != nil || m.Text() != path || m.MsgType != typ || !key.MatchString(m.OSSKey) || m.Path() != filepath.Join(send.dir, m.OSSKey) {
+					t.Fatalf("got %s %q, key %q, path %q, %v", m.MsgType, m.Text(), m.OSSKey, m.Path(), m.Err())
+				}
+				if got, err := os.ReadFile(m.Path()); err != nil || !bytes.Equal(got, data) {
+					t.Errorf("%s: got %d bytes, %v", name, len(got), err)
+				}
+				if info, err := os.Stat(m.Path()); err != nil || info.Mode() != 0o640 {
+					t.Errorf("%s: the mode is %v, %v", name, info.Mode(), err)
+				}
+			}
+		}
+		if err := send.from.SendMessage(ctx, filepath.Join(source, "folder"), crosscomm.TypeFolder, send.to); err != nil {
+			t.Fatal(err)
+		}
+		m := testkit.Receive(t, send.on)
+		if m.Err() != nil || !regexp.MustCompile(`^cross_comm/.*/\d{13}_[0-9a-f]{8}_folder/$`).MatchString(m.OSSKey) ||
+			filepath.Dir(m.Path()) != send.dir || !regexp.MustCompile(`^folder_\d{10}(_\d+)?$`).MatchString(filepath.Base(m.Path())) {
+			t.Fatalf("got the folder at %q, key %q, %v", m.Path(), m.OSSKey, m.Err())
+		}
+		sameTree(t, readTree(t, filepath.Join(m.Path(), m.OSSKey)), tree)
+	}
+}
+
+// What cannot be sent is an error of the right kind, and nothing arrives.
+func TestFilesNotSent(t *testing.T) {
+	server := startFileServer(t, crosscomm.Config{MaxFileSize: 1000})
+	ctx := testContext(t)
+	a := login(t, server.addr, "a")
+	onServer := collect(server.Service, crosscomm.ListenerOptions{})
+	dir := t.TempDir()
+	writeTree(t, dir, map[string]string{"file": "x", "folder/a": "1", "folder/b": "2", "large": strings.Repeat("x", 1001), "with large/large": strings.Repeat("x", 1001)})
+	if err := os.Chmod(filepath.Join(dir, "folder", "b"), 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err := os.Open(filepath.Join(dir, "folder", "b"))
+	readsAll := err == nil // as root
+	for name, send := range map[string]struct {
+		content any
+		typ     crosscomm.MsgType
+		want    error
+		text    string
+	}{
+		"missing":          {filepath.Join(dir, "none"), crosscomm.TypeFile, fs.ErrNotExist, "none"},
+		"a folder as file": {filepath.Join(dir, "folder"), crosscomm.TypeFile, nil, "send it as folder"},
+		"a file as folder": {filepath.Join(dir, "file"), crosscomm.TypeFolder, nil, "send it as file"},
+		"a device":         {os.DevNull, crosscomm.TypeFile, nil, "no regular file"},
+		"no path":          {42, crosscomm.TypeFile, crosscomm.ErrContent, "path"},
+		"empty":            {"", crosscomm.TypeImage, crosscomm.ErrContent, "empty"},
+		"unreadable":       {filepath.Join(dir, "folder"), crosscomm.TypeFolder, fs.ErrPermission, filepath.Join("folder", "b")},
+		"too large":        {filepath.Join(dir, "large"), crosscomm.TypeFile, nil, "EntityTooLarge"},
+		"one too large":    {filepath.Join(dir, "with large"), crosscomm.TypeFolder, nil, filepath.Join("with large", "large")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if readsAll && name == "unreadable" {
+				t.Log("this user can read everything: not tested")
+				return
+			}
+			err := a.SendMessage(ctx, send.content, send.typ, "server")
+			if err == nil || send.want != nil && !errors.Is(err, send.want) || !strings.Contains(err.Error(), send.text) {
+				t.Errorf("got %v, want %v with %q", err, send.want, send.text)
+			}
+			var te *crosscomm.TransferError
+			if !errors.Is(err, crosscomm.ErrContent) && (!errors.As(err, &te) || te.Op != crosscomm.Upload || te.Path != send.content) {
+				t.Errorf("got %#v", te)
+			}
+		})
+	}
+	if err := a.SendMessage(ctx, "end", crosscomm.TypeText, "server"); err != nil {
+		t.Fatal(err)
+	}
+	if m := testkit.Receive(t, onServer); m.Text() != "end" {
+		t.Errorf("got %s %s", m.MsgType, m.Text())
+	}
+}
+
+// Without any store the error says in a sentence what is missing.
+func TestNoObjectStore(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	a := login(t, server.addr, "a")
+	path := filepath.Join(t.TempDir(), "f")
+	writeTree(t, filepath.Dir(path), map[string]string{"f": "x"})
+	err := a.SendMessage(context.Background(), path, crosscomm.TypeFile, "server")
+	if !errors.Is(err, crosscomm.ErrNoObjectStore) || !strings.Contains(err.Error(), "data directory") || !strings.Contains(err.Error(), "OSS_ENDPOINT") {
+		t.Errorf("the client: %v", err)
+	}
+	err = server.SendMessage(context.Background(), path, crosscomm.TypeFile, "a")
+	if !errors.Is(err, crosscomm.ErrNoObjectStore) || !strings.Contains(err.Error(), "DataDir") || !strings.Contains(err.Error(), "OSS_ENDPOINT") {
+		t.Errorf("the server: %v", err)
+	}
+}

@@ -1,0 +1,385 @@
+package crosscomm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc64"
+	"io"
+	"io/fs"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+const (
+	// A request that fails in a way that may pass is tried again, up to
+	// maxAttempts times in all, with full jitter between retryMin and retryMax:
+	// some 20 s, in which a phone leaves its lift.
+	maxAttempts = 10
+	retryMin    = 100 * time.Millisecond
+	retryMax    = 8 * time.Second
+	// stallTimeout ends a connection on which nothing moves.
+	stallTimeout = time.Minute
+	// modeHeader keeps a file's permission bits with its object. It is metadata
+	// of the user's, which the other peers ignore.
+	modeHeader = "Mode"
+)
+
+var ecma = crc64.MakeTable(crc64.ECMA)
+
+// newSum returns the checksum that OSS has of an object.
+func newSum() hash.Hash64 { return crc64.New(ecma) }
+
+// ossStore is the ObjectStore of Aliyun OSS and of crosscomm servers.
+type ossStore struct {
+	bucket *oss.Bucket
+	client *http.Client
+}
+
+// newOSSStore makes a store. The transport is for tests and for a server's own
+// endpoint; nil stands for the network.
+func newOSSStore(cfg OSSConfig, pathStyle bool, transport http.RoundTripper, dial dialFunc) (*ossStore, error) {
+	endpoint := cfg.Endpoint
+	if !strings.Contains(endpoint, "://") {
+		// The SDK would send the secret's signatures, and the files, in clear.
+		if strings.HasSuffix(endpoint, ".aliyuncs.com") {
+			endpoint = "https://" + endpoint
+		} else {
+			endpoint = "http://" + endpoint
+		}
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("the OSS endpoint %q is not an address such as http://192.168.1.10:9898", cfg.Endpoint)
+	}
+	if transport == nil {
+		transport = newTransport(dial, u.Hostname())
+	}
+	s := &ossStore{client: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	options := []oss.ClientOption{
+		oss.HTTPClient(s.client),
+		// The sums are checked here: the SDK does it neither for ranges nor for
+		// a whole that came in parts.
+		oss.EnableCRC(false),
+		// A name without a dot has no bucket.name in any DNS.
+		oss.ForcePathStyle(pathStyle || !strings.Contains(u.Hostname(), ".")),
+	}
+	if cfg.Region != "" {
+		options = append(options, oss.Region(cfg.Region), oss.AuthVersion(oss.AuthV4))
+	}
+	client, err := oss.New(endpoint, cfg.AccessKeyID, cfg.AccessKeySecret, options...)
+	if err != nil {
+		return nil, fmt.Errorf("OSS: %w", err)
+	}
+	if s.bucket, err = client.Bucket(cfg.BucketName); err != nil {
+		return nil, fmt.Errorf("OSS: bucket %q: %w", cfg.BucketName, err)
+	}
+	return s, nil
+}
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// newTransport makes the network of a store. An address on the LAN is never
+// asked of a proxy; a host name may be.
+func newTransport(dial dialFunc, host string) *http.Transport {
+	proxy := http.ProxyFromEnvironment
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	} else {
+		proxy = nil
+	}
+	if net.ParseIP(host) != nil {
+		proxy = nil
+	}
+	return &http.Transport{
+		Proxy: proxy,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return stallConn{conn}, nil
+		},
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: 4 * folderWorkers,
+		IdleConnTimeout:     30 * time.Second,
+		DisableCompression:  true,
+		ReadBufferSize:      64 << 10,
+		WriteBufferSize:     64 << 10,
+	}
+}
+
+// stallConn fails when nothing has moved for stallTimeout.
+type stallConn struct{ net.Conn }
+
+func (c stallConn) Read(p []byte) (int, error) {
+	_ = c.SetReadDeadline(time.Now().Add(stallTimeout))
+	return c.Conn.Read(p)
+}
+
+func (c stallConn) Write(p []byte) (int, error) {
+	// The read of the answer waits all the while that a body is written.
+	_ = c.SetDeadline(time.Now().Add(stallTimeout))
+	return c.Conn.Write(p)
+}
+
+// String tells stores apart; it has no secret.
+func (s *ossStore) String() string {
+	return s.bucket.Client.Config.Endpoint + "/" + s.bucket.BucketName
+}
+
+// close gives up the connections that are idle.
+func (s *ossStore) close() { s.client.CloseIdleConnections() }
+
+// retry calls f until it succeeds, fails for good, or has failed too often.
+func (s *ossStore) retry(ctx context.Context, f func() error) error {
+	wait := backoff{min: retryMin, max: retryMax}
+	for {
+		err := f()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !passes(err) || wait.attempts+1 >= maxAttempts:
+			return explainOSS(err)
+		}
+		if !sleep(ctx, wait.next()) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// passes reports whether trying again may help.
+func passes(err error) bool {
+	var local *localError
+	if errors.As(err, &local) {
+		return false
+	}
+	if status := ossStatus(err); status != 0 {
+		switch status {
+		case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return true
+		}
+		return false
+	}
+	return true // the network's
+}
+
+// ossStatus returns the HTTP status with which the store has refused, or 0.
+func ossStatus(err error) int {
+	var service oss.ServiceError
+	var unexpected oss.UnexpectedStatusCodeError
+	switch {
+	case errors.As(err, &service):
+		return service.StatusCode
+	case errors.As(err, &unexpected):
+		return unexpected.Got()
+	}
+	return 0
+}
+
+func ossCode(err error) string {
+	var service oss.ServiceError
+	if errors.As(err, &service) {
+		return service.Code
+	}
+	return ""
+}
+
+// explainOSS says in a line what the store has answered, and makes what is
+// missing fs.ErrNotExist.
+func explainOSS(err error) error {
+	var service oss.ServiceError
+	if !errors.As(err, &service) {
+		return err
+	}
+	kind := errors.New("object store")
+	switch {
+	case service.Code == "NoSuchKey":
+		kind = fs.ErrNotExist
+	case service.StatusCode == http.StatusForbidden:
+		kind = fs.ErrPermission
+	}
+	return fmt.Errorf("%w (%d %s: %s)", kind, service.StatusCode, service.Code, service.Message)
+}
+
+// localError is an error of the bytes that are to be sent, not of the store.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// body reads size bytes of a file for a request, and sums them up.
+type body struct {
+	r        io.Reader
+	left     int64
+	sum      hash.Hash64
+	progress func(int64)
+	told     int64
+	err      error // of the file
+}
+
+func newBody(r io.ReaderAt, offset, size int64, progress func(int64)) *body {
+	if progress == nil {
+		progress = func(int64) {}
+	}
+	return &body{r: io.NewSectionReader(r, offset, size), left: size, sum: newSum(), progress: progress}
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	b.sum.Write(p[:n])
+	b.told += int64(n)
+	b.progress(int64(n))
+	if err != nil && (!errors.Is(err, io.EOF) || b.left > 0) {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("the file has become shorter while it was sent")
+		}
+		b.err = &localError{err}
+		err = b.err
+	}
+	return n, err
+}
+
+// outcome is the error of a request that has sent the body, verified by the
+// store's own sum if it gives one.
+func (b *body) outcome(err error, answer http.Header) error {
+	switch {
+	case b.err != nil:
+		err = b.err
+	case err == nil:
+		if sum, ok := headerCRC(answer); ok && sum != b.sum.Sum64() {
+			err = fmt.Errorf("the store has got other bytes than were sent (CRC64 %d, not %d)", sum, b.sum.Sum64())
+		}
+	}
+	if err != nil {
+		b.progress(-b.told) // they will be sent once more, or never
+	}
+	return err
+}
+
+func headerCRC(h http.Header) (sum uint64, ok bool) {
+	sum, err := strconv.ParseUint(h.Get(oss.HTTPHeaderOssCRC64), 10, 64)
+	return sum, err == nil
+}
+
+// Put implements ObjectStore.
+func (s *ossStore) Put(ctx context.Context, key string, r io.ReaderAt, opts PutOptions) error {
+	if opts.Size >= multipartFrom {
+		return s.putParts(ctx, key, r, opts)
+	}
+	return s.retry(ctx, func() error {
+		var answer http.Header
+		b := newBody(r, 0, opts.Size, opts.Progress)
+		options := append(putOptions(ctx, opts), oss.GetResponseHeader(&answer))
+		err := s.bucket.PutObject(key, &io.LimitedReader{R: b, N: opts.Size}, options...)
+		return b.outcome(err, answer)
+	})
+}
+
+func putOptions(ctx context.Context, opts PutOptions) []oss.Option {
+	options := []oss.Option{oss.WithContext(ctx)}
+	if mode := opts.Mode.Perm(); mode != 0 {
+		options = append(options, oss.Meta(modeHeader, fmt.Sprintf("%04o", mode)))
+	}
+	return options
+}
+
+// Get implements ObjectStore.
+func (s *ossStore) Get(ctx context.Context, key string, offset int64) (io.ReadCloser, ObjectInfo, error) {
+	var result *oss.GetObjectResult
+	err := s.retry(ctx, func() (err error) {
+		options := []oss.Option{oss.WithContext(ctx)}
+		if offset > 0 {
+			options = append(options, oss.NormalizedRange(strconv.FormatInt(offset, 10)+"-"))
+		}
+		result, err = s.bucket.DoGetObject(&oss.GetObjectRequest{ObjectKey: key}, options)
+		return err
+	})
+	if err != nil {
+		return nil, ObjectInfo{}, err
+	}
+	info := newObjectInfo(key, result.Response.Headers)
+	if offset > 0 {
+		total, err := strconv.ParseInt(afterLast(result.Response.Headers.Get("Content-Range"), "/"), 10, 64)
+		if err != nil {
+			result.Response.Body.Close()
+			return nil, ObjectInfo{}, errNoRange
+		}
+		info.Size = total
+	}
+	return result.Response.Body, info, nil
+}
+
+func afterLast(s, sep string) string { return s[strings.LastIndex(s, sep)+1:] }
+
+// newObjectInfo reads the headers of an object that is whole.
+func newObjectInfo(key string, h http.Header) ObjectInfo {
+	info := ObjectInfo{Key: key, ETag: strings.Trim(h.Get("Etag"), `"`)}
+	info.Size, _ = strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	info.CRC64, info.HasCRC64 = headerCRC(h)
+	if mode, err := strconv.ParseUint(h.Get(oss.HTTPHeaderOssMetaPrefix+modeHeader), 8, 32); err == nil {
+		info.Mode = fs.FileMode(mode).Perm()
+	}
+	return info
+}
+
+// Stat implements ObjectStore.
+func (s *ossStore) Stat(ctx context.Context, key string) (ObjectInfo, error) {
+	var h http.Header
+	err := s.retry(ctx, func() (err error) {
+		h, err = s.bucket.GetObjectDetailedMeta(key, oss.WithContext(ctx))
+		return err
+	})
+	if err != nil {
+		return ObjectInfo{}, err
+	}
+	return newObjectInfo(key, h), nil
+}
+
+// List implements ObjectStore.
+func (s *ossStore) List(ctx context.Context, prefix string) iter.Seq2[ObjectInfo, error] {
+	return func(yield func(ObjectInfo, error) bool) {
+		token := ""
+		for {
+			var page oss.ListObjectsResultV2
+			err := s.retry(ctx, func() (err error) {
+				page, err = s.bucket.ListObjectsV2(oss.WithContext(ctx), oss.Prefix(prefix), oss.MaxKeys(1000), oss.ContinuationToken(token))
+				return err
+			})
+			if err != nil {
+				yield(ObjectInfo{}, err)
+				return
+			}
+			for _, o := range page.Objects {
+				if !yield(ObjectInfo{Key: o.Key, Size: o.Size, ETag: strings.Trim(o.ETag, `"`)}, nil) {
+					return
+				}
+			}
+			if !page.IsTruncated || page.NextContinuationToken == "" {
+				return
+			}
+			token = page.NextContinuationToken
+		}
+	}
+}
+
+// Delete implements ObjectStore.
+func (s *ossStore) Delete(ctx context.Context, key string) error {
+	return s.retry(ctx, func() error { return s.bucket.DeleteObject(key, oss.WithContext(ctx)) })
+}

@@ -1,0 +1,226 @@
+package crosscomm
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+const (
+	// multipartFrom is the size from which on a file is sent in parts: a part
+	// that was stored is not sent again when a link is lost.
+	multipartFrom = 16 << 20
+	// minPart is the usual size of a part, and maxParts how many there may be.
+	minPart  = 8 << 20
+	maxParts = 9_000 // OSS takes 10,000
+	// partWorkers is how many parts are under way at once.
+	partWorkers = 4
+	// abortTimeout bounds the removal of the parts of a Put that has failed.
+	abortTimeout = 5 * time.Second
+)
+
+// partSize is the same for the same size, so that a later run finds its parts.
+func partSize(size int64) int64 {
+	const mib = 1 << 20
+	need := (size + maxParts - 1) / maxParts
+	return max(minPart, (need+mib-1)/mib*mib)
+}
+
+// multipartPut is a Put in parts.
+type multipartPut struct {
+	*ossStore
+	key    string
+	r      io.ReaderAt
+	opts   PutOptions
+	upload oss.InitiateMultipartUploadResult
+	stored map[int]oss.UploadedPart // by an earlier run
+
+	parts []oss.UploadPart // by number - 1; each is written by one worker
+	sums  []uint64         // likewise: the CRC64 of each
+}
+
+// putParts is Put for a large file. The SDK's own UploadFile leaves goroutines
+// behind when it fails, and does not verify the whole.
+func (s *ossStore) putParts(ctx context.Context, key string, r io.ReaderAt, opts PutOptions) error {
+	if opts.Progress == nil {
+		opts.Progress = func(int64) {}
+	}
+	p := &multipartPut{ossStore: s, key: key, r: r, opts: opts}
+	n := int((opts.Size + partSize(opts.Size) - 1) / partSize(opts.Size))
+	p.parts, p.sums = make([]oss.UploadPart, n), make([]uint64, n)
+	if opts.Resumable {
+		p.find(ctx)
+	}
+	if p.upload.UploadID == "" {
+		if err := p.initiate(ctx); err != nil {
+			return err
+		}
+	}
+	err := p.putAll(ctx)
+	if err == nil {
+		err = p.complete(ctx)
+	}
+	if err != nil && !opts.Resumable {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+		defer cancel()
+		_ = s.bucket.AbortMultipartUpload(p.upload, oss.WithContext(ctx)) // the store expires what is left
+	}
+	return err
+}
+
+// initiate begins an upload. It is not idempotent, but one that is begun twice
+// costs nothing, and expires.
+func (p *multipartPut) initiate(ctx context.Context) error {
+	return p.retry(ctx, func() (err error) {
+		p.upload, err = p.bucket.InitiateMultipartUpload(p.key, putOptions(ctx, p.opts)...)
+		return err
+	})
+}
+
+// find looks for an upload of the key that was cut, and its parts. If it
+// cannot be found the file is sent anew.
+func (p *multipartPut) find(ctx context.Context) {
+	var found oss.ListMultipartUploadResult
+	err := p.retry(ctx, func() (err error) {
+		found, err = p.bucket.ListMultipartUploads(oss.WithContext(ctx), oss.Prefix(p.key))
+		return err
+	})
+	if err != nil {
+		return
+	}
+	for _, u := range found.Uploads {
+		if u.Key != p.key {
+			continue
+		}
+		upload := oss.InitiateMultipartUploadResult{Bucket: p.bucket.BucketName, Key: p.key, UploadID: u.UploadID}
+		stored, err := p.storedParts(ctx, upload)
+		if err == nil && len(stored) >= len(p.stored) {
+			p.upload, p.stored = upload, stored
+		}
+	}
+}
+
+func (p *multipartPut) storedParts(ctx context.Context, upload oss.InitiateMultipartUploadResult) (map[int]oss.UploadedPart, error) {
+	stored := map[int]oss.UploadedPart{}
+	for marker := 0; ; {
+		var page oss.ListUploadedPartsResult
+		err := p.retry(ctx, func() (err error) {
+			page, err = p.bucket.ListUploadedParts(upload, oss.WithContext(ctx), oss.MaxParts(1000), oss.PartNumberMarker(marker))
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, part := range page.UploadedParts {
+			stored[part.PartNumber] = part
+			marker = max(marker, part.PartNumber)
+		}
+		if !page.IsTruncated || len(page.UploadedParts) == 0 {
+			return stored, nil
+		}
+	}
+}
+
+// putAll sends the parts that are not there yet; the first error ends it.
+func (p *multipartPut) putAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	numbers := make(chan int)
+	var workers sync.WaitGroup
+	for range min(partWorkers, len(p.parts)) {
+		workers.Go(func() {
+			for n := range numbers {
+				if err := p.put(ctx, n); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for n := 1; n <= len(p.parts) && ctx.Err() == nil; n++ {
+		select {
+		case numbers <- n:
+		case <-ctx.Done():
+		}
+	}
+	close(numbers)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+func (p *multipartPut) put(ctx context.Context, number int) error {
+	size := partSize(p.opts.Size)
+	offset := int64(number-1) * size
+	size = min(size, p.opts.Size-offset)
+	if part, ok := p.stored[number]; ok && int64(part.Size) == size {
+		sum, same, err := p.compare(offset, size, part.ETag)
+		if err != nil {
+			return err
+		}
+		if same {
+			p.parts[number-1], p.sums[number-1] = oss.UploadPart{PartNumber: number, ETag: part.ETag}, sum
+			p.opts.Progress(size)
+			return nil
+		}
+	}
+	return p.retry(ctx, func() error {
+		var answer http.Header
+		b := newBody(p.r, offset, size, p.opts.Progress)
+		part, err := p.bucket.UploadPart(p.upload, b, size, number, oss.WithContext(ctx), oss.GetResponseHeader(&answer))
+		if err = b.outcome(err, answer); err == nil {
+			p.parts[number-1], p.sums[number-1] = part, b.sum.Sum64()
+		}
+		return err
+	})
+}
+
+// compare reports whether the bytes are those of a part that is stored, and
+// their CRC64.
+func (p *multipartPut) compare(offset, size int64, etag string) (sum uint64, same bool, err error) {
+	check, digest := newSum(), md5.New()
+	n, err := io.Copy(io.MultiWriter(check, digest), io.NewSectionReader(p.r, offset, size))
+	if err == nil && n < size {
+		err = errors.New("the file has become shorter while it was sent")
+	}
+	if err != nil {
+		return 0, false, &localError{err}
+	}
+	same = strings.EqualFold(strings.Trim(etag, `"`), hex.EncodeToString(digest.Sum(nil)))
+	return check.Sum64(), same, nil
+}
+
+// complete makes the parts an object, and verifies the whole.
+func (p *multipartPut) complete(ctx context.Context) error {
+	sum, rest := uint64(0), p.opts.Size
+	for i, s := range p.sums {
+		n := partSize(p.opts.Size)
+		if i == len(p.sums)-1 {
+			n = rest
+		}
+		rest -= n
+		sum = oss.CRC64Combine(sum, s, uint64(n))
+	}
+	err := p.retry(ctx, func() error {
+		_, err := p.bucket.CompleteMultipartUpload(p.upload, p.parts, oss.WithContext(ctx))
+		return err
+	})
+	info, statErr := p.Stat(ctx, p.key)
+	switch {
+	case err != nil && (statErr != nil || info.Size != p.opts.Size || !info.HasCRC64 || info.CRC64 != sum):
+		return err // else an answer was lost, and the upload had been completed
+	case statErr != nil:
+		return statErr
+	case info.Size != p.opts.Size || info.HasCRC64 && info.CRC64 != sum:
+		_ = p.Delete(ctx, p.key)
+		return fmt.Errorf("the store has put together other bytes than were sent (%d bytes, CRC64 %d; not %d and %d)", info.Size, info.CRC64, p.opts.Size, sum)
+	}
+	return nil
+}

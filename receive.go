@@ -1,0 +1,116 @@
+package crosscomm
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"errors"
+
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+// receivedFile is the image, the file or the folder of a message, which is on
+// its way into a directory. A nil one stands for a message without.
+type receivedFile struct {
+	done chan struct{} // closed when the others are set
+	path string
+	err  error
+}
+
+// ready returns what is closed when the listeners may be called; nil for now.
+func (r *receivedFile) ready() <-chan struct{} {
+	if r == nil {
+		return nil
+	}
+	return r.done
+}
+
+// outcome may be called when ready is closed.
+func (r *receivedFile) outcome() (path string, err error) {
+	if r == nil {
+		return "", nil
+	}
+	return r.path, r.err
+}
+
+// receiveFile begins the download of what comes with the message, if one of the
+// listeners, which all match it, has a directory.
+func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame) *receivedFile {
+	t := MsgType(f.Type)
+	key, ok := frame.Unquote(f.OSSKey)
+	if !t.file() || !ok || key == "" {
+		return nil
+	}
+	for _, reg := range list {
+		dir := reg.opts.DownloadDirectory
+		if dir == "" {
+			continue
+		}
+		r := &receivedFile{done: make(chan struct{})}
+		how.work.Go(func() {
+			defer close(r.done)
+			defer logPanic(s.log, "a download panicked")
+			r.path, r.err = s.receive(how.ctx, key, t, dir)
+			if r.err != nil {
+				s.log.Error("a file could not be downloaded", "key", key, "error", r.err)
+			}
+		})
+		return r
+	}
+	return nil
+}
+
+// receive downloads a file, or a folder to a new directory.
+func (s *Service) receive(ctx context.Context, key string, t MsgType, dir string) (string, error) {
+	return s.transferToDir(ctx, key, dir, func(d *download) (string, error) {
+		if t == TypeFolder {
+			return d.newFolder(ctx, key)
+		}
+		return d.file(ctx, key)
+	})
+}
+
+// newFolder downloads a folder into a directory of its own, whose name is that
+// of the original. Until it is whole it has another one, by which a later run
+// finds it.
+func (d *download) newFolder(ctx context.Context, key string) (name string, err error) {
+	prefix := key
+	if prefix[len(prefix)-1] != '/' { // as from Java
+		prefix += "/"
+	}
+	part := partPrefix + shortHash(prefix) + partSuffix
+	if err := d.root.MkdirAll(part, 0o777); err != nil {
+		return "", err
+	}
+	root, err := d.root.OpenRoot(part)
+	if err != nil {
+		return "", err
+	}
+	inside := *d
+	inside.root = root
+	if !inside.hasBelow(ctx, prefix) && ctx.Err() == nil {
+		// A key that is an object's is taken for a folder with this file alone,
+		// as in the original.
+		_, err = inside.file(ctx, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // an empty folder
+		}
+	} else {
+		err = inside.folder(ctx, prefix)
+	}
+	root.Close()
+	if err != nil {
+		return "", err
+	}
+	d.s.naming.Lock()
+	defer d.s.naming.Unlock()
+	name = fmt.Sprintf("folder_%d", time.Now().Unix())
+	for i := 2; ; i++ {
+		if _, err := d.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			return name, d.root.Rename(part, name)
+		}
+		name = fmt.Sprintf("folder_%d_%d", time.Now().Unix(), i)
+	}
+}

@@ -1,0 +1,57 @@
+package crosscomm
+
+import (
+	"context"
+	"sync"
+)
+
+// transfers bounds how many downloads run at once, and lets only one at a time
+// write to the same place.
+type transfers struct {
+	slots chan struct{} // holds a token for each that runs
+
+	mu     sync.Mutex
+	places map[string]chan struct{} // closed when the transfer there has ended
+}
+
+func newTransfers(n int) *transfers {
+	return &transfers{slots: make(chan struct{}, n), places: map[string]chan struct{}{}}
+}
+
+// begin waits for its turn, and returns what ends it, or the error of ctx.
+func (t *transfers) begin(ctx context.Context, place string) (end func(), err error) {
+	ended := make(chan struct{})
+	for {
+		t.mu.Lock()
+		other := t.places[place]
+		if other == nil {
+			t.places[place] = ended
+		}
+		t.mu.Unlock()
+		if other == nil {
+			break
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	leave := func() {
+		t.mu.Lock()
+		delete(t.places, place)
+		t.mu.Unlock()
+		close(ended)
+	}
+	// The place first: who waits for it must not take a slot from others.
+	select {
+	case t.slots <- struct{}{}:
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
+	}
+	return func() {
+		<-t.slots
+		leave()
+	}, nil
+}
