@@ -1,12 +1,9 @@
 package ossserver
 
 import (
-	"bytes"
-	"crypto/md5"
 	"encoding/base64"
 	"encoding/xml"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -64,16 +61,6 @@ func (req *request) serveBucket() error {
 // deleteMany deletes up to 1,000 objects. One that is not there counts as
 // deleted.
 func (req *request) deleteMany() error {
-	data, err := io.ReadAll(io.LimitReader(req.r.Body, maxDocument+1))
-	if err != nil {
-		return err
-	}
-	if text := req.r.Header.Get("Content-Md5"); text != "" {
-		if sum := md5.Sum(data); text != base64.StdEncoding.EncodeToString(sum[:]) {
-			return objects.ErrDigest
-		}
-	}
-	req.r.Body = io.NopCloser(bytes.NewReader(data))
 	var doc struct {
 		XMLName xml.Name `xml:"Delete"`
 		Quiet   bool
@@ -94,13 +81,15 @@ func (req *request) deleteMany() error {
 		}
 	}
 	result := deleteResult{EncodingType: req.encodingType()}
-	for _, o := range doc.Object {
-		if err := req.store.Delete(o.Key); err != nil && !errors.Is(err, objects.ErrNotFound) {
-			return err
-		}
+	keys := make([]string, len(doc.Object))
+	for i, o := range doc.Object {
+		keys[i] = o.Key
 		if !doc.Quiet {
 			result.Deleted = append(result.Deleted, deletedEntry{Key: req.encode(o.Key)})
 		}
+	}
+	if err := req.store.Delete(keys...); err != nil && !errors.Is(err, objects.ErrNotFound) {
+		return err
 	}
 	return req.answer(result)
 }
@@ -190,19 +179,16 @@ func (req *request) listUploads() error {
 	if err != nil {
 		return err
 	}
-	uploads, err := req.store.Uploads(q.Get("prefix"))
+	opts := objects.UploadsOptions{Prefix: q.Get("prefix"), AfterKey: q.Get("key-marker"), AfterID: q.Get("upload-id-marker"), Max: limit}
+	if opts.AfterID == "" {
+		opts.AfterID = "\xFF" // after all of that key
+	}
+	uploads, truncated, err := req.store.Uploads(opts)
 	if err != nil {
 		return err
 	}
-	result := uploadsResult{Bucket: req.bucket, Prefix: req.encode(q.Get("prefix")), KeyMarker: req.encode(q.Get("key-marker")), UploadIDMarker: q.Get("upload-id-marker"), MaxUploads: limit, EncodingType: req.encodingType()}
+	result := uploadsResult{Bucket: req.bucket, Prefix: req.encode(q.Get("prefix")), KeyMarker: req.encode(q.Get("key-marker")), UploadIDMarker: q.Get("upload-id-marker"), MaxUploads: limit, EncodingType: req.encodingType(), IsTruncated: truncated}
 	for _, u := range uploads {
-		if marker := q.Get("key-marker"); marker != "" && (u.Key < marker || u.Key == marker && u.ID <= q.Get("upload-id-marker")) {
-			continue
-		}
-		if len(result.Upload) == limit {
-			result.IsTruncated = true
-			break
-		}
 		result.Upload = append(result.Upload, uploadEntry{Key: req.encode(u.Key), UploadID: u.ID, Initiated: isoTime(u.Initiated), StorageClass: "Standard"})
 		result.NextKeyMarker, result.NextUploadIDMarker = req.encode(u.Key), u.ID
 	}

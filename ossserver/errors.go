@@ -7,8 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/xml"
 	"errors"
-	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,6 +45,10 @@ func (req *request) fail(err error) {
 		req.w.WriteHeader(status)
 		return
 	}
+	if req.failed {
+		// Where the next request would begin is not known.
+		req.set("connection", "close")
+	}
 	text := marshalXML(body)
 	req.set("content-type", "application/xml")
 	if req.r.Method == http.MethodHead {
@@ -54,13 +58,14 @@ func (req *request) fail(err error) {
 	}
 	req.set("content-length", strconv.Itoa(len(text)))
 	req.w.WriteHeader(status)
-	_, _ = req.w.Write(text)
+	req.write(text)
 }
 
 func (req *request) describe(err error) (status int, body xmlError) {
 	body = xmlError{RequestID: req.id, HostID: req.r.Host}
 	var api *apiError
 	var sign *osssign.Error
+	var broken *bodyError
 	switch {
 	case errors.As(err, &api):
 		status, body.Code, body.Message = api.status, api.code, api.message
@@ -73,11 +78,13 @@ func (req *request) describe(err error) (status int, body xmlError) {
 		status, body.Code, body.Message = http.StatusConflict, "FileAlreadyExists", "The object exists already."
 	case errors.Is(err, objects.ErrTooLarge):
 		status, body.Code, body.Message = http.StatusBadRequest, "EntityTooLarge", "The object is larger than this server takes."
-	case errors.Is(err, objects.ErrQuota), errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, objects.ErrQuota), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		status, body.Code, body.Message = http.StatusInsufficientStorage, "InsufficientStorage", "There is no room left for the object."
 	case errors.Is(err, objects.ErrDigest):
 		status, body.Code, body.Message = http.StatusBadRequest, "InvalidDigest", "The Content-MD5 is not that of the bytes received."
-	case errors.Is(err, objects.ErrShort), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
+	case errors.As(err, &broken) && errors.Is(err, os.ErrDeadlineExceeded):
+		status, body.Code, body.Message = http.StatusBadRequest, "RequestTimeout", "No byte of the body has come for too long."
+	case errors.As(err, &broken), errors.Is(err, objects.ErrShort), errors.Is(err, context.Canceled):
 		status, body.Code, body.Message = http.StatusBadRequest, "IncompleteBody", "The body is not as long as announced."
 	case errors.Is(err, objects.ErrPart):
 		status, body.Code, body.Message = http.StatusBadRequest, "InvalidPart", "A part is missing, has another ETag, or is out of order."
@@ -112,7 +119,16 @@ func (req *request) answer(v any) error {
 	req.set("content-type", "application/xml")
 	req.set("content-length", strconv.Itoa(len(text)))
 	req.w.WriteHeader(http.StatusOK)
-	_, _ = req.w.Write(text)
+	req.write(text)
+	return nil
+}
+
+// answerEmpty answers with no body.
+func (req *request) answerEmpty(status int) error {
+	if status == http.StatusOK {
+		req.set("content-length", "0")
+	}
+	req.w.WriteHeader(status)
 	return nil
 }
 

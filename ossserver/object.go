@@ -3,10 +3,9 @@ package ossserver
 import (
 	"encoding/base64"
 	"errors"
-	"io"
-	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +31,10 @@ func (req *request) serveObject() error {
 	case q.Has("acl") && method == http.MethodPut:
 		// The only ACL there is.
 		if acl := req.r.Header.Get("X-Oss-Object-Acl"); acl == "private" || acl == "default" {
-			_, err := req.store.Stat(req.key)
-			return err
+			if _, err := req.store.Stat(req.key); err != nil {
+				return err
+			}
+			return req.answerEmpty(http.StatusOK)
 		}
 		return notImplemented()
 	case hasUnknownSubresource(q):
@@ -52,8 +53,7 @@ func (req *request) serveObject() error {
 		if err != nil && !errors.Is(err, objects.ErrNotFound) {
 			return err
 		}
-		req.w.WriteHeader(http.StatusNoContent)
-		return nil
+		return req.answerEmpty(http.StatusNoContent)
 	}
 	return notImplemented()
 }
@@ -69,22 +69,28 @@ func hasUnknownSubresource(q url.Values) bool {
 	return false
 }
 
-// keptHeaders returns the headers that are given with an object as its sender
-// wished.
-func keptHeaders(h http.Header) map[string]string {
-	kept := map[string]string{}
-	for name, values := range h {
+// maxKept bounds the headers that are kept with an object, as OSS does.
+const maxKept = 8 << 10
+
+// givenHeaders are those that are given with an object as its sender wished, or
+// as a URL says.
+var givenHeaders = []string{"content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires"}
+
+// keptHeaders returns the headers that are kept with an object.
+func (req *request) keptHeaders() (map[string]string, error) {
+	kept, size := map[string]string{}, 0
+	for name, values := range req.r.Header {
 		name = strings.ToLower(name)
-		switch name {
-		case "content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires":
-		default:
-			if !strings.HasPrefix(name, "x-oss-meta-") {
-				continue
-			}
+		if !slices.Contains(givenHeaders, name) && !strings.HasPrefix(name, "x-oss-meta-") {
+			continue
 		}
 		kept[name] = strings.Join(values, ",")
+		size += len(name) + len(kept[name])
 	}
-	return kept
+	if size > maxKept {
+		return nil, &apiError{http.StatusBadRequest, "InvalidArgument", "The metadata exceeds 8 KB."}
+	}
+	return kept, nil
 }
 
 // expect reads what the request announces of its body.
@@ -105,8 +111,12 @@ func (req *request) putObject() error {
 	if err != nil {
 		return err
 	}
-	o, err := req.store.Put(req.r.Context(), req.key, req.r.Body, objects.PutOptions{
-		Expect: want, Header: keptHeaders(req.r.Header), MustBeNew: req.forbidsOverwrite(),
+	header, err := req.keptHeaders()
+	if err != nil {
+		return err
+	}
+	o, err := req.store.Put(req.r.Context(), req.key, req, objects.PutOptions{
+		Expect: want, Header: header, MustBeNew: req.forbidsOverwrite(),
 	})
 	if err != nil {
 		return err
@@ -119,8 +129,7 @@ func (req *request) putObject() error {
 func (req *request) answerStored(etag string, crc uint64) {
 	req.set("etag", quoted(etag))
 	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(crc, 10))
-	req.set("content-length", "0")
-	req.w.WriteHeader(http.StatusOK)
+	_ = req.answerEmpty(http.StatusOK)
 }
 
 func (req *request) forbidsOverwrite() bool {
@@ -153,12 +162,11 @@ func (req *request) copyObject() error {
 	}
 	header := from.Header
 	if strings.EqualFold(req.r.Header.Get("X-Oss-Metadata-Directive"), "REPLACE") {
-		header = keptHeaders(req.r.Header)
+		if header, err = req.keptHeaders(); err != nil {
+			return err
+		}
 	}
-	pr, pw := io.Pipe()
-	defer pr.Close()
-	go func() { pw.CloseWithError(from.WriteRange(pw, 0, from.Size)) }()
-	o, err := req.store.Put(req.r.Context(), req.key, pr, objects.PutOptions{
+	o, err := req.store.Put(req.r.Context(), req.key, from, objects.PutOptions{
 		Expect: objects.Expect{Size: from.Size}, Header: header, MustBeNew: req.forbidsOverwrite(),
 	})
 	if err != nil {
@@ -177,33 +185,8 @@ func (req *request) getObject() error {
 	if err := checkConditions(req.r.Header, "", object.Object); err != nil {
 		return err
 	}
-	header := maps.Clone(object.Header)
-	if header == nil {
-		header = map[string]string{}
-	}
-	if header["content-type"] == "" {
-		header["content-type"] = "application/octet-stream"
-	}
-	meta := req.query.Has("objectMeta")
-	if meta {
-		header = map[string]string{}
-	}
-	for name, values := range req.query {
-		if rest, ok := strings.CutPrefix(name, "response-"); ok {
-			header[rest] = headerValue(values[0])
-		}
-	}
-	for name, value := range header {
-		req.set(name, value)
-	}
-	req.set("etag", quoted(object.ETag))
-	req.set("last-modified", object.Modified.Format(http.TimeFormat))
-	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(object.CRC, 10))
-	req.set("x-oss-object-type", objectType(object.Object))
-	req.set("x-oss-storage-class", "Standard")
-	req.set("accept-ranges", "bytes")
-
 	offset, length, status := int64(0), object.Size, http.StatusOK
+	meta := req.query.Has("objectMeta")
 	if text := req.r.Header.Get("Range"); text != "" && !meta {
 		from, n, ok, satisfiable := parseRange(text, object.Size)
 		switch {
@@ -215,16 +198,41 @@ func (req *request) getObject() error {
 			return &apiError{http.StatusRequestedRangeNotSatisfiable, "InvalidRange", "The range cannot be satisfied."}
 		}
 	}
+	req.setObjectHeaders(object.Object, meta)
 	req.set("content-length", strconv.FormatInt(length, 10))
 	req.w.WriteHeader(status)
 	if req.r.Method == http.MethodHead {
 		return nil
 	}
-	if err := object.WriteRange(req.w, offset, length); err != nil {
+	if err := req.send(object, offset, length); err != nil {
 		req.cfg.Logger.Debug("a download was cut", "request_id", req.id, "error", err)
 		panic(http.ErrAbortHandler) // the client must not take it for whole
 	}
 	return nil
+}
+
+// setObjectHeaders sets what is known of the object, and, but for meta, what its
+// sender has wished to be given with it.
+func (req *request) setObjectHeaders(o objects.Object, meta bool) {
+	if !meta {
+		req.set("content-type", "application/octet-stream")
+		for name, value := range o.Header {
+			if value != "" {
+				req.set(name, value)
+			}
+		}
+	}
+	for _, name := range givenHeaders {
+		if value := req.query.Get("response-" + name); value != "" {
+			req.set(name, headerValue(value))
+		}
+	}
+	req.set("etag", quoted(o.ETag))
+	req.set("last-modified", o.Modified.Format(http.TimeFormat))
+	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(o.CRC, 10))
+	req.set("x-oss-object-type", objectType(o))
+	req.set("x-oss-storage-class", "Standard")
+	req.set("accept-ranges", "bytes")
 }
 
 func objectType(o objects.Object) string {

@@ -351,8 +351,9 @@ func TestMultipart(t *testing.T) {
 	if got := get(t, b, "parts"); got != string(data[:400_000]) {
 		t.Error("the parts are not the object")
 	}
-	_, err = b.CompleteMultipartUpload(u, parts)
-	wantStatus(t, err, http.StatusNotFound, "NoSuchUpload")
+	if again, err := b.CompleteMultipartUpload(u, parts); err != nil || again.ETag != done.ETag { // its answer may have been lost
+		t.Errorf("completed again: %+v, %v", again, err)
+	}
 	if u, err = b.InitiateMultipartUpload("aborted"); err != nil {
 		t.Fatal(err)
 	}

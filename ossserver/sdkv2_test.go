@@ -432,8 +432,9 @@ func TestV2Multipart(t *testing.T) {
 		if getV2(t, c, *key) != string(data[:450_000]) {
 			t.Error("the parts are not the object")
 		}
-		_, err = complete(parts...)
-		wantV2(t, err, http.StatusNotFound, "NoSuchUpload")
+		if again, err := complete(parts...); err != nil || v2.ToString(again.ETag) != v2.ToString(done.ETag) { // its answer may have been lost
+			t.Errorf("completed again: %+v, %v", again, err)
+		}
 		u, err = c.InitiateMultipartUpload(ctx, &v2.InitiateMultipartUploadRequest{Bucket: lan, Key: key})
 		noError(t, err)
 		_, err = c.AbortMultipartUpload(ctx, &v2.AbortMultipartUploadRequest{Bucket: lan, Key: key, UploadId: u.UploadId})

@@ -16,7 +16,6 @@ package ossserver
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -67,6 +66,7 @@ type Server struct {
 	store  *objects.Store
 	cancel context.CancelFunc
 	done   chan struct{}
+	stall  time.Duration // stallTime, but in tests
 }
 
 // New opens the directory. It returns an error if a field of the configuration
@@ -91,7 +91,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{cfg: cfg, store: store, cancel: cancel, done: make(chan struct{})}
+	s := &Server{cfg: cfg, store: store, cancel: cancel, done: make(chan struct{}), stall: stallTime}
 	go s.expire(ctx)
 	return s, nil
 }
@@ -112,8 +112,10 @@ func (s *Server) expire(ctx context.Context) {
 	for {
 		uploads, err := s.store.ExpireUploads(time.Now().Add(-s.cfg.UploadTTL))
 		expired := 0
-		if s.cfg.ObjectTTL > 0 && err == nil {
-			expired, err = s.store.ExpireObjects(time.Now().Add(-s.cfg.ObjectTTL))
+		if s.cfg.ObjectTTL > 0 {
+			var objectsErr error
+			expired, objectsErr = s.store.ExpireObjects(time.Now().Add(-s.cfg.ObjectTTL))
+			err = errors.Join(err, objectsErr)
 		}
 		if err != nil || uploads > 0 || expired > 0 {
 			s.cfg.Logger.Info("old objects and uploads were removed", "objects", expired, "uploads", uploads, "error", err)
@@ -129,8 +131,7 @@ func (s *Server) expire(ctx context.Context) {
 // request is an HTTP request to the endpoint.
 type request struct {
 	*Server
-	w       http.ResponseWriter
-	r       *http.Request
+	*transfer
 	id      string // of the request
 	bucket  string // "" for the endpoint itself
 	key     string // "" for the bucket itself
@@ -138,22 +139,20 @@ type request struct {
 	account string // the access key id
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. A client that for a minute neither sends
+// any of the body it has announced nor takes any of the answer is given up, and
+// its connection closed. It takes an http.ResponseWriter that supports deadlines, as
+// net/http's own do.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	req := &request{Server: s, w: w, r: r, id: newRequestID()}
+	req := &request{Server: s, transfer: newTransfer(w, r, s.stall), id: newRequestID()}
 	req.set("x-oss-request-id", req.id)
 	req.set("server", "crosscomm")
-	err := req.serve()
-	if err == nil {
-		return
+	if err := req.serve(); err != nil {
+		req.drain()
+		req.fail(err)
 	}
-	// A client that is still sending sees a reset if it is not read.
-	_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
-	req.fail(err)
+	req.finish()
 }
-
-// maxDrain is how much of a refused body is read.
-const maxDrain = 1 << 20
 
 func (req *request) serve() error {
 	if err := req.parse(); err != nil {
@@ -193,7 +192,7 @@ func (req *request) signedHeader() http.Header {
 // ".." must reach checkKey, and "%2F" is the same as "/".
 func (req *request) parse() error {
 	target := req.r.RequestURI
-	if i := strings.Index(target, "://"); i >= 0 { // as to a proxy
+	if i := strings.Index(target, "://"); i >= 0 && target[0] != '/' { // as to a proxy
 		target = target[i+3:]
 		slash := strings.IndexByte(target, '/')
 		if slash < 0 {

@@ -1,6 +1,7 @@
 package ossserver
 
 import (
+	"crypto/md5"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -19,7 +20,11 @@ func (req *request) serveUpload() error {
 	id := req.query.Get("uploadId")
 	switch {
 	case req.query.Has("uploads") && req.r.Method == http.MethodPost:
-		u, err := req.store.Initiate(req.key, keptHeaders(req.r.Header))
+		header, err := req.keptHeaders()
+		if err != nil {
+			return err
+		}
+		u, err := req.store.Initiate(req.key, header)
 		if err != nil {
 			return err
 		}
@@ -34,8 +39,7 @@ func (req *request) serveUpload() error {
 		if err := req.store.Abort(req.key, id); err != nil {
 			return uploadError(err)
 		}
-		req.w.WriteHeader(http.StatusNoContent)
-		return nil
+		return req.answerEmpty(http.StatusNoContent)
 	case req.r.Method == http.MethodGet:
 		return uploadError(req.listParts(id))
 	}
@@ -62,7 +66,7 @@ func (req *request) putPart(id string) error {
 	if err != nil {
 		return err
 	}
-	p, err := req.store.PutPart(req.r.Context(), req.key, id, number, req.r.Body, want)
+	p, err := req.store.PutPart(req.r.Context(), req.key, id, number, req, want)
 	if err != nil {
 		return err
 	}
@@ -98,12 +102,18 @@ func (req *request) completeUpload(id string) error {
 
 // readDocument reads the XML that a request brings.
 func (req *request) readDocument(v any) error {
-	data, err := io.ReadAll(io.LimitReader(req.r.Body, maxDocument+1))
+	want, err := req.expect()
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(req, maxDocument+1))
 	switch {
 	case err != nil:
 		return err
 	case len(data) > maxDocument:
 		return &apiError{http.StatusBadRequest, "MalformedXML", "The document is too long."}
+	case want.MD5 != nil && *want.MD5 != md5.Sum(data):
+		return objects.ErrDigest
 	case xml.Unmarshal(data, v) != nil:
 		return &apiError{http.StatusBadRequest, "MalformedXML", "The document is malformed."}
 	}

@@ -6,10 +6,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"hash/crc64"
 	"io"
-	"io/fs"
 	"os"
+	"runtime"
+	"sync"
+	"syscall"
 )
 
 // Blob is a file with bytes of an object.
@@ -33,12 +36,24 @@ type Expect struct {
 
 var ecma = crc64.MakeTable(crc64.ECMA)
 
-// writeBlob writes the bytes of r to a new file and makes them durable. The
-// bytes are counted for the quota while they are written; if it fails they are
-// not, and there is no file.
+const (
+	// chunkSize is how much is read before it is written, and chunksPerPut how
+	// many chunks a put may have in memory.
+	chunkSize    = 256 << 10
+	chunksPerPut = 3
+	// writebackStep is after how many bytes the system is told to begin with
+	// bringing them to the disk, so that not all of it is left for the sync.
+	writebackStep = 8 << 20
+)
+
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// writeBlob writes the bytes of r to a new file and makes them durable, but not
+// the file's name: that is the committer's part. The bytes are counted for the
+// quota while they are written; if it fails they are not, and there is no file.
 func (s *Store) writeBlob(ctx context.Context, r io.Reader, want Expect) (_ Blob, d Digest, err error) {
-	if want.Size > 0 && s.limits.MaxObject > 0 && want.Size > s.limits.MaxObject {
-		return Blob{}, d, ErrTooLarge
+	if err := s.checkSize(want.Size); err != nil {
+		return Blob{}, d, err // before taking all the bytes
 	}
 	blob := Blob{Name: newName()}
 	file, err := s.root.OpenFile(blobDir+"/"+blob.Name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -52,91 +67,175 @@ func (s *Store) writeBlob(ctx context.Context, r io.Reader, want Expect) (_ Blob
 			blob = Blob{}
 		}
 	}()
-	digest, check := md5.New(), crc64.New(ecma)
-	w := io.MultiWriter(file, digest, check)
-	buf := make([]byte, 128<<10)
-	for {
-		if err := ctx.Err(); err != nil {
-			return blob, d, context.Cause(ctx)
-		}
-		n, readErr := r.Read(buf)
-		if n > 0 {
-			if s.limits.MaxObject > 0 && blob.Size+int64(n) > s.limits.MaxObject {
-				return blob, d, ErrTooLarge
-			}
-			if want.Size >= 0 && blob.Size+int64(n) > want.Size {
-				return blob, d, ErrShort
-			}
-			if err := s.reserve(int64(n)); err != nil {
-				return blob, d, err
-			}
-			blob.Size += int64(n)
-			if _, err := w.Write(buf[:n]); err != nil {
-				return blob, d, err
-			}
-		}
-		if errors.Is(readErr, io.EOF) {
-			break
-		}
-		if readErr != nil {
-			return blob, d, readErr
-		}
-	}
-	d.Size, d.CRC = blob.Size, check.Sum64()
-	digest.Sum(d.MD5[:0])
+	d, err = s.receive(ctx, r, s.writer(file), want, &blob)
 	switch {
+	case err != nil:
+		return blob, d, err
 	case want.Size >= 0 && d.Size != want.Size:
 		return blob, d, ErrShort
 	case want.MD5 != nil && *want.MD5 != d.MD5:
 		return blob, d, ErrDigest
 	}
-	if err := file.Sync(); err != nil {
-		return blob, d, err
-	}
-	return blob, d, s.syncBlobDir()
+	return blob, d, s.sync(file)
 }
 
-// syncBlobDir makes new names durable. Not every system can.
+// checkSize refuses what cannot be stored for its announced size.
+func (s *Store) checkSize(size int64) error {
+	if s.limits.MaxObject > 0 && size > s.limits.MaxObject {
+		return ErrTooLarge
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if size > 0 && s.limits.Quota > 0 && size > s.limits.Quota-s.used {
+		return ErrQuota
+	}
+	return nil
+}
+
+// receive copies r to the file, and keeps count in blob.
+func (s *Store) receive(ctx context.Context, r io.Reader, file io.Writer, want Expect, blob *Blob) (d Digest, err error) {
+	sum := newMD5Sum()
+	defer sum.close()
+	begun := int64(0) // how far the bringing to the disk has begun
+	for end := false; !end; {
+		chunk := sum.buffer()
+		var n int
+		if n, end, err = fill(ctx, r, chunk[:]); err != nil {
+			return d, err
+		}
+		size := blob.Size + int64(n)
+		switch {
+		case s.limits.MaxObject > 0 && size > s.limits.MaxObject:
+			return d, ErrTooLarge
+		case want.Size >= 0 && size > want.Size:
+			return d, ErrShort
+		}
+		if err := s.reserve(int64(n)); err != nil {
+			return d, err
+		}
+		blob.Size = size
+		sum.add(chunk, n, end)
+		d.CRC = crc64.Update(d.CRC, ecma, chunk[:n])
+		if _, err := file.Write(chunk[:n]); err != nil {
+			return d, err
+		}
+		if blob.Size-begun >= writebackStep {
+			beginWriteback(file, begun, blob.Size-begun)
+			begun = blob.Size
+		}
+	}
+	d.Size = blob.Size
+	d.MD5 = sum.close()
+	return d, nil
+}
+
+// fill reads until the chunk is full or r ends.
+func fill(ctx context.Context, r io.Reader, chunk []byte) (n int, end bool, err error) {
+	for n < len(chunk) {
+		if ctx.Err() != nil {
+			return n, false, context.Cause(ctx)
+		}
+		m, err := r.Read(chunk[n:])
+		n += m
+		if errors.Is(err, io.EOF) {
+			return n, true, nil
+		}
+		if err != nil {
+			return n, false, err
+		}
+	}
+	return n, false, nil
+}
+
+// md5Sum computes an MD5, which is slower than all else that is done to the
+// bytes, in a goroutine beside it. What fits into one chunk has no goroutine.
+type md5Sum struct {
+	hash   hash.Hash
+	made   []*[chunkSize]byte
+	todo   chan piece // nil while there is no goroutine
+	idle   chan *[chunkSize]byte
+	ended  chan struct{}
+	closed bool
+}
+
+type piece struct {
+	chunk *[chunkSize]byte
+	n     int
+}
+
+func newMD5Sum() *md5Sum {
+	return &md5Sum{hash: md5.New(), idle: make(chan *[chunkSize]byte, chunksPerPut)}
+}
+
+// buffer returns a chunk that is not being summed up, and waits for one if
+// there are enough.
+func (m *md5Sum) buffer() *[chunkSize]byte {
+	if len(m.made) == chunksPerPut {
+		return <-m.idle
+	}
+	select {
+	case chunk := <-m.idle:
+		return chunk
+	default:
+	}
+	chunk := chunks.Get().(*[chunkSize]byte)
+	m.made = append(m.made, chunk)
+	return chunk
+}
+
+// add sums up the n bytes in the chunk, which must stay as they are until
+// buffer returns it again.
+func (m *md5Sum) add(chunk *[chunkSize]byte, n int, last bool) {
+	if m.todo == nil {
+		if last {
+			m.hash.Write(chunk[:n])
+			return
+		}
+		m.todo, m.ended = make(chan piece, chunksPerPut), make(chan struct{})
+		go func() {
+			defer close(m.ended)
+			for p := range m.todo {
+				m.hash.Write(p.chunk[:p.n])
+				m.idle <- p.chunk
+			}
+		}()
+	}
+	m.todo <- piece{chunk, n}
+}
+
+// close ends the goroutine, and returns the sum of all that was added. It may be
+// called again.
+func (m *md5Sum) close() (sum [md5.Size]byte) {
+	if !m.closed {
+		m.closed = true
+		if m.todo != nil {
+			close(m.todo)
+			<-m.ended
+		}
+		for _, chunk := range m.made {
+			chunks.Put(chunk)
+		}
+	}
+	m.hash.Sum(sum[:0])
+	return sum
+}
+
+// syncBlobDir makes the names of new blobs durable. Windows has nothing for
+// that, and some file systems neither.
 func (s *Store) syncBlobDir() error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	dir, err := s.root.Open(blobDir)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	_ = dir.Sync()
+	if err := dir.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
 	return nil
 }
-
-// removeBlobs deletes files that nothing points to any more, and gives back
-// their part of the quota. A file that cannot be deleted now, since Windows
-// does not delete what is being read, is an orphan at the next start.
-func (s *Store) removeBlobs(blobs []Blob) {
-	for _, b := range blobs {
-		_ = s.root.Remove(blobDir + "/" + b.Name)
-		_ = s.reserve(-b.Size)
-	}
-}
-
-func (s *Store) openBlobs(blobs []Blob) (files []*os.File, err error) {
-	for _, b := range blobs {
-		file, err := s.root.Open(blobDir + "/" + b.Name)
-		if err != nil {
-			for _, f := range files {
-				f.Close()
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				err = errReplaced
-			}
-			return nil, err
-		}
-		files = append(files, file)
-	}
-	return files, nil
-}
-
-// errReplaced tells that an object was replaced between looking it up and
-// opening it.
-var errReplaced = errors.New("replaced meanwhile")
 
 func newName() string {
 	var b [16]byte

@@ -18,7 +18,7 @@ type ListOptions struct {
 
 // Listing is a part of the keys, in the order of their bytes.
 type Listing struct {
-	Objects   []Object
+	Objects   []Object // without Blobs
 	Prefixes  []string
 	Truncated bool
 	Next      string // if Truncated, the After for the rest
@@ -55,8 +55,8 @@ func (s *Store) List(opts ListOptions) (l Listing, err error) {
 				k, v = seekPast(c, common)
 				continue
 			}
-			var o Object
-			if err := json.Unmarshal(v, &o); err != nil {
+			o, err := withoutBlobs(v)
+			if err != nil {
 				return err
 			}
 			l.Objects = append(l.Objects, o)
@@ -70,6 +70,21 @@ func (s *Store) List(opts ListOptions) (l Listing, err error) {
 	}
 	return l, err
 }
+
+// withoutBlobs reads an object of the index without making its list of blobs,
+// which may have 10,000.
+func withoutBlobs(value []byte) (o Object, err error) {
+	err = json.Unmarshal(value, &struct {
+		*Object
+		Blobs ignored
+	}{Object: &o})
+	return o, err
+}
+
+type ignored struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (ignored) UnmarshalJSON([]byte) error { return nil }
 
 // commonPrefix returns what the key is listed as if that is not itself, and
 // else "".

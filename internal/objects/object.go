@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -21,6 +20,7 @@ type Object struct {
 	CRC      uint64 // CRC64 with the ECMA polynomial
 	Modified time.Time
 	Header   map[string]string // what the sender wants to be given with it, by names in lower case
+	Upload   string            `json:",omitempty"` // id of the upload that it was
 	Blobs    []Blob
 }
 
@@ -31,9 +31,10 @@ type PutOptions struct {
 	MustBeNew bool // ErrExists if there is one
 }
 
-// Put stores the bytes of r under the key. If it returns an error, the object
-// that was there before is untouched: ErrExists, ErrTooLarge, ErrQuota, ErrShort,
-// ErrDigest, the error of r, of the context, or of the file system.
+// Put stores the bytes of r under the key, and when it returns they are durable.
+// If it returns an error, the object that was there before is untouched:
+// ErrExists, ErrTooLarge, ErrQuota, ErrShort, ErrDigest, the error of r, of the
+// context, or of the file system.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts PutOptions) (Object, error) {
 	if opts.MustBeNew {
 		if _, err := s.Stat(key); err == nil {
@@ -49,38 +50,49 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts PutOption
 		Header: opts.Header, Blobs: []Blob{blob},
 	}
 	if err := s.replace(&o, opts.MustBeNew, nil); err != nil {
-		s.removeBlobs(o.Blobs)
+		if !mayHaveCommitted(err) || !s.hasObject(o) {
+			s.removeBlobs(o.Blobs)
+		}
 		return Object{}, err
 	}
 	return o, nil
+}
+
+// hasObject reports whether the index points to the very object.
+func (s *Store) hasObject(o Object) bool {
+	now, err := s.Stat(o.Key)
+	return err == nil && now.Blobs[0] == o.Blobs[0]
 }
 
 // replace makes the key point to the object, and then deletes what it pointed
 // to before. The function also, if not nil, runs in the same transaction.
 func (s *Store) replace(o *Object, mustBeNew bool, also func(*bbolt.Tx) error) error {
 	o.Modified = s.now().UTC().Truncate(time.Second)
-	var old Object
-	// Batch joins the transactions of concurrent puts, each of which costs a
-	// sync.
-	err := s.db.Batch(func(tx *bbolt.Tx) error {
-		old = Object{}
+	value, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	var old []Blob
+	err = s.commits.update(true, func(tx *bbolt.Tx) error {
 		b := tx.Bucket(objectsBucket)
-		err := get(b, []byte(o.Key), &old)
+		var before Object
+		err := get(b, []byte(o.Key), &before)
 		switch {
 		case err == nil && mustBeNew:
 			return ErrExists
 		case err != nil && !errors.Is(err, ErrNotFound):
 			return err
 		}
+		old = before.Blobs
 		if also != nil {
 			if err := also(tx); err != nil {
 				return err
 			}
 		}
-		return put(b, []byte(o.Key), o)
+		return b.Put([]byte(o.Key), value)
 	})
 	if err == nil {
-		s.removeBlobs(old.Blobs)
+		s.removeBlobs(old)
 	}
 	return err
 }
@@ -91,118 +103,91 @@ func (s *Store) Stat(key string) (o Object, err error) {
 	return o, err
 }
 
-// Open opens the object for reading, or returns ErrNotFound. The bytes stay
-// those of this object, whatever happens to the key meanwhile.
-func (s *Store) Open(key string) (*Reader, error) {
-	for {
-		o, err := s.Stat(key)
-		if err != nil {
-			return nil, err
-		}
-		files, err := s.openBlobs(o.Blobs)
-		if errors.Is(err, errReplaced) {
-			if now, statErr := s.Stat(key); statErr == nil && now.Blobs[0] == o.Blobs[0] {
-				return nil, errors.New("a file of the object is missing")
-			}
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return &Reader{Object: o, files: files}, nil
-	}
-}
-
-// Reader reads an object. It must be closed.
-type Reader struct {
-	Object
-	files []*os.File
-}
-
-// WriteRange writes length bytes from offset on to w. The files are given to w
-// as they are, so that a socket can take them by sendfile.
-func (r *Reader) WriteRange(w io.Writer, offset, length int64) error {
-	for i, file := range r.files {
-		size := r.Blobs[i].Size
-		if offset >= size {
-			offset -= size
-			continue
-		}
-		n := min(length, size-offset)
-		if _, err := file.Seek(offset, io.SeekStart); err != nil {
-			return err
-		}
-		copied, err := io.Copy(w, io.LimitReader(file, n))
-		if err != nil {
-			return err
-		}
-		if copied < n {
-			return io.ErrUnexpectedEOF
-		}
-		if length -= n; length == 0 {
-			return nil
-		}
-		offset = 0
-	}
-	if length > 0 {
-		return io.ErrUnexpectedEOF
-	}
-	return nil
-}
-
-// Close closes the files.
-func (r *Reader) Close() error {
-	var errs []error
-	for _, file := range r.files {
-		errs = append(errs, file.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// Delete deletes the object, and returns ErrNotFound if there is none.
-func (s *Store) Delete(key string) error {
-	var old Object
-	err := s.db.Batch(func(tx *bbolt.Tx) error {
-		old = Object{}
-		b := tx.Bucket(objectsBucket)
-		if err := get(b, []byte(key), &old); err != nil {
-			return err
-		}
-		return b.Delete([]byte(key))
-	})
-	if err == nil {
-		s.removeBlobs(old.Blobs)
-	}
+// Delete deletes the objects of the keys, or returns ErrNotFound if there is none
+// of them.
+func (s *Store) Delete(keys ...string) error {
+	_, err := s.deleteIf(keys, func(Object) bool { return true })
 	return err
 }
 
-// ExpireObjects deletes the objects that were put before the time, and returns
-// how many.
-func (s *Store) ExpireObjects(before time.Time) (int, error) {
-	var blobs []Blob
-	n := 0
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		blobs, n = nil, 0
-		c := tx.Bucket(objectsBucket).Cursor()
-		for k, v := c.First(); k != nil; k, v = c.Next() {
+// deleteIf deletes those objects of the keys for which doomed says so, and
+// returns how many, or ErrNotFound.
+func (s *Store) deleteIf(keys []string, doomed func(Object) bool) (int, error) {
+	var old [][]Blob
+	err := s.commits.update(false, func(tx *bbolt.Tx) error {
+		old = nil
+		b := tx.Bucket(objectsBucket)
+		for _, key := range keys {
 			var o Object
-			if err := json.Unmarshal(v, &o); err != nil {
-				return err
-			}
-			if !o.Modified.Before(before) {
+			err := get(b, []byte(key), &o)
+			if errors.Is(err, ErrNotFound) || err == nil && !doomed(o) {
 				continue
 			}
-			blobs = append(blobs, o.Blobs...)
-			n++
-			if err := c.Delete(); err != nil {
+			if err == nil {
+				err = b.Delete([]byte(key))
+			}
+			if err != nil {
 				return err
 			}
+			old = append(old, o.Blobs)
+		}
+		if len(old) == 0 {
+			return ErrNotFound // and no commit for nothing
 		}
 		return nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	s.removeBlobs(blobs)
-	return n, nil
+	for _, blobs := range old {
+		s.removeBlobs(blobs)
+	}
+	return len(old), nil
+}
+
+// expireStep is how many objects are expired by one transaction, for puts not to
+// wait long.
+const expireStep = 500
+
+// ExpireObjects deletes the objects that were put before the time, and returns
+// how many.
+func (s *Store) ExpireObjects(before time.Time) (int, error) {
+	expired := 0
+	for after := ""; ; {
+		keys, next, err := s.olderThan(before, after)
+		if err != nil || len(keys) == 0 {
+			return expired, err
+		}
+		// They may have been put again meanwhile.
+		n, err := s.deleteIf(keys, func(o Object) bool { return o.Modified.Before(before) })
+		expired += n
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return expired, err
+		}
+		after = next
+	}
+}
+
+// olderThan returns some of the keys of objects that were put before the time,
+// and the last key that was looked at.
+func (s *Store) olderThan(before time.Time, after string) (keys []string, last string, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(objectsBucket).Cursor()
+		k, v := c.Seek([]byte(after))
+		for ; k != nil && len(keys) < expireStep; k, v = c.Next() {
+			if after != "" && string(k) == after {
+				continue
+			}
+			o, err := withoutBlobs(v)
+			if err != nil {
+				return err
+			}
+			if o.Modified.Before(before) {
+				keys = append(keys, o.Key)
+			}
+			last = string(k)
+		}
+		return nil
+	})
+	return keys, last, err
 }

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -48,13 +49,23 @@ type Limits struct {
 
 // Store is a directory with objects. Only one process can have it open.
 type Store struct {
-	root   *os.Root
-	db     *bbolt.DB
-	limits Limits
-	now    func() time.Time
+	root    *os.Root
+	db      *bbolt.DB
+	commits committer
+	limits  Limits
 
-	mu   sync.Mutex
-	used int64 // bytes of all blobs that count for the quota, those being written included
+	// What tests of failures replace.
+	now    func() time.Time
+	writer func(*os.File) io.Writer
+	sync   func(*os.File) error
+
+	// gate is held for reading from when an object is looked up until it is
+	// pinned.
+	gate sync.RWMutex
+
+	mu   sync.Mutex // may be taken with gate held
+	used int64      // bytes of all blobs that count for the quota, those being written included
+	pins map[string]*pin
 }
 
 // the buckets of the index
@@ -81,7 +92,10 @@ func Open(dir string, limits Limits) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, limits: limits, now: time.Now}
+	s := &Store{
+		root: root, limits: limits, pins: map[string]*pin{}, now: time.Now, sync: (*os.File).Sync,
+		writer: func(file *os.File) io.Writer { return file },
+	}
 	if err := s.open(); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("opening the store in %s: %w", dir, err)
@@ -95,6 +109,13 @@ func (s *Store) open() error {
 	}
 	db, err := bbolt.Open(indexFile, 0o600, &bbolt.Options{
 		Timeout: time.Second,
+		// The list of free pages is not written at each commit, but found again
+		// when the index is opened: that reads it anyhow, for the orphans. No
+		// crash can harm what is not on the disk. Hash maps are for finding room
+		// fast in an index that has become large and empty again. etcd has run
+		// with both for years.
+		NoFreelistSync: true,
+		FreelistType:   bbolt.FreelistMapType,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			return s.root.OpenFile(name, flag, mode)
 		},
@@ -103,6 +124,7 @@ func (s *Store) open() error {
 		return err
 	}
 	s.db = db
+	s.commits.db, s.commits.syncDir = db, s.syncBlobDir
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{objectsBucket, uploadsBucket, partsBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -120,7 +142,8 @@ func (s *Store) open() error {
 	return nil
 }
 
-// Close closes the store. Objects that are being read stay readable.
+// Close closes the store. Objects that are being read can be read to the end of
+// the file that is open, which is the end but for objects of several parts.
 func (s *Store) Close() error { return errors.Join(s.db.Close(), s.root.Close()) }
 
 // Used returns how many bytes count for the quota.
