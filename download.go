@@ -53,6 +53,7 @@ func (s *Service) DownloadFileManually(ctx context.Context, ossKey, directory st
 		}
 		name, err := d.file(ctx, ossKey)
 		if errors.Is(err, fs.ErrNotExist) && d.hasBelow(ctx, ossKey+"/") {
+			d.names = newNamer()
 			return d.manualFolder(ctx, ossKey+"/")
 		}
 		return name, err
@@ -68,7 +69,10 @@ func (d *download) manualFolder(ctx context.Context, prefix string) (string, err
 	if err != nil {
 		return "", err
 	}
-	return name, d.folder(ctx, prefix)
+	if err := d.folder(ctx, prefix); err != nil {
+		return name, err
+	}
+	return name, d.root.MkdirAll(name, 0o777) // there may be nothing in it
 }
 
 // transferToDir runs f for a directory, one transfer of the key into it at a
@@ -153,28 +157,28 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 	slices.Sort(files) // so that each gets the same name again
 	slices.Sort(dirs)
 	d.told.change(func(p *Progress) { p.Total, p.Files = total, len(files) })
-	top, err := d.names.dir(prefix)
-	if err == nil {
-		err = d.root.MkdirAll(top, 0o777)
-	}
-	if err != nil {
-		return err
+	if _, err := d.names.dir(prefix); err != nil {
+		return err // also if it is empty
 	}
 	names := map[string]string{}
 	for _, key := range files {
-		if names[key], err = d.names.file(key); err != nil {
+		name, err := d.names.file(key)
+		if err != nil {
 			return err
 		}
+		names[key] = name
 	}
 	for _, key := range dirs {
-		if names[key], err = d.names.dir(key); err == nil {
-			err = d.root.MkdirAll(names[key], 0o777)
+		name, err := d.names.dir(key)
+		if err == nil {
+			err = d.root.MkdirAll(name, 0o777)
 		}
 		if err != nil {
 			return err
 		}
+		names[key] = name
 	}
-	err = forEach(ctx, files, func(ctx context.Context, key string) error {
+	err := forEach(ctx, files, func(ctx context.Context, key string) error {
 		err := d.fetch(ctx, key, names[key], nil)
 		if err != nil {
 			return &TransferError{Op: Download, Key: key, Path: filepath.Join(d.dir, filepath.FromSlash(names[key])), Err: err}

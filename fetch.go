@@ -123,7 +123,7 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	id := random8() + random8()
 	resumable := info.Size >= resumeFrom && (info.ETag != "" || info.HasCRC64)
 	if resumable {
-		f.removeOldParts()
+		f.removeOldParts(path.Dir(f.name))
 		id = shortHash(fmt.Sprint(f.key, "\x00", info.ETag, info.CRC64, info.Size))
 	}
 	f.part = path.Join(path.Dir(f.name), partPrefix+id+partSuffix)
@@ -140,21 +140,21 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	return err
 }
 
-// removeOldParts deletes what was left of transfers that nobody has gone on
-// with.
-func (f *fetch) removeOldParts() {
-	dir, err := f.root.Open(path.Dir(f.name))
+// removeOldParts deletes what was left in the directory of transfers that nobody
+// has gone on with.
+func (d *download) removeOldParts(name string) {
+	dir, err := d.root.Open(name)
 	if err != nil {
 		return
 	}
 	defer dir.Close()
 	entries, _ := dir.ReadDir(-1)
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), partPrefix) || !strings.HasSuffix(e.Name(), partSuffix) || e.IsDir() {
+		if !strings.HasPrefix(e.Name(), partPrefix) || !strings.HasSuffix(e.Name(), partSuffix) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > partsKept {
-			_ = f.root.Remove(path.Join(path.Dir(f.name), e.Name()))
+			_ = d.root.RemoveAll(path.Join(name, e.Name()))
 		}
 	}
 }

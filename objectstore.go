@@ -71,16 +71,17 @@ type PutOptions struct {
 // Find it with errors.As; errors.Is finds the reasons in it, such as
 // fs.ErrNotExist and fs.ErrPermission.
 type TransferError struct {
-	Op   string // "upload" or "download"
+	Op   string // Upload or Download
 	Key  string // the object, or the folder's prefix; "" if it did not come to that
 	Path string // the file or folder on this machine; "" if it did not come to that
 	Err  error
 }
 
 func (e *TransferError) Error() string {
+	where := map[string]string{Upload: " of %q", Download: " to %q"}[e.Op]
 	text := e.Op
 	if e.Path != "" {
-		text += fmt.Sprintf(" %s %q", map[string]string{"upload": "of"}[e.Op], e.Path)
+		text += fmt.Sprintf(where, e.Path)
 	}
 	if e.Key != "" {
 		text += fmt.Sprintf(" (key %q)", e.Key)

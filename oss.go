@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
@@ -164,7 +165,8 @@ func (s *ossStore) retry(ctx context.Context, f func() error) error {
 // passes reports whether trying again may help.
 func passes(err error) bool {
 	var local *localError
-	if errors.As(err, &local) {
+	var dns *net.DNSError
+	if errors.As(err, &local) || errors.As(err, &dns) && dns.IsNotFound {
 		return false
 	}
 	if status := ossStatus(err); status != 0 {
@@ -222,14 +224,18 @@ type localError struct{ err error }
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
-// body reads size bytes of a file for a request, and sums them up.
+// body reads size bytes of a file for a request, and sums them up. The network
+// may still read from it when the request has failed already.
 type body struct {
-	r        io.Reader
-	left     int64
-	sum      hash.Hash64
 	progress func(int64)
-	told     int64
-	err      error // of the file
+
+	mu    sync.Mutex
+	r     io.Reader
+	left  int64
+	sum   hash.Hash64
+	told  int64
+	err   error // of the file
+	ended bool  // nobody wants it any more
 }
 
 func newBody(r io.ReaderAt, offset, size int64, progress func(int64)) *body {
@@ -241,6 +247,11 @@ func newBody(r io.ReaderAt, offset, size int64, progress func(int64)) *body {
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return 0, io.ErrClosedPipe
+	}
 	n, err := b.r.Read(p)
 	b.left -= int64(n)
 	b.sum.Write(p[:n])
@@ -248,7 +259,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.progress(int64(n))
 	if err != nil && (!errors.Is(err, io.EOF) || b.left > 0) {
 		if errors.Is(err, io.EOF) {
-			err = errors.New("the file has become shorter while it was sent")
+			err = errShorter
 		}
 		b.err = &localError{err}
 		err = b.err
@@ -256,9 +267,14 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// outcome is the error of a request that has sent the body, verified by the
-// store's own sum if it gives one.
+var errShorter = errors.New("the file has become shorter while it was sent")
+
+// outcome ends the body, and is the error of the request that has sent it,
+// verified by the store's own sum if it gives one.
 func (b *body) outcome(err error, answer http.Header) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
 	switch {
 	case b.err != nil:
 		err = b.err

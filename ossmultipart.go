@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -176,7 +175,7 @@ func (p *multipartPut) put(ctx context.Context, number int) error {
 		b := newBody(p.r, offset, size, p.opts.Progress)
 		part, err := p.bucket.UploadPart(p.upload, b, size, number, oss.WithContext(ctx), oss.GetResponseHeader(&answer))
 		if err = b.outcome(err, answer); err == nil {
-			p.parts[number-1], p.sums[number-1] = part, b.sum.Sum64()
+			p.parts[number-1], p.sums[number-1] = part, b.sum.Sum64() // nobody reads b any more
 		}
 		return err
 	})
@@ -188,7 +187,7 @@ func (p *multipartPut) compare(offset, size int64, etag string) (sum uint64, sam
 	check, digest := newSum(), md5.New()
 	n, err := io.Copy(io.MultiWriter(check, digest), io.NewSectionReader(p.r, offset, size))
 	if err == nil && n < size {
-		err = errors.New("the file has become shorter while it was sent")
+		err = errShorter
 	}
 	if err != nil {
 		return 0, false, &localError{err}

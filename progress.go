@@ -53,6 +53,9 @@ func (s *Service) newProgress(first Progress) *progress {
 func (p *progress) change(f func(*Progress)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.now.Done {
+		return
+	}
 	f(&p.now)
 	if p.s == nil || p.waiting || !p.now.Done && time.Since(p.last) < progressEvery {
 		return
@@ -68,6 +71,13 @@ func (p *progress) change(f func(*Progress)) {
 		p.mu.Unlock()
 		p.s.cfg.OnProgress(now)
 	})
+}
+
+// files returns how many files there are.
+func (p *progress) files() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now.Files
 }
 
 func (p *progress) add(n int64) { p.change(func(now *Progress) { now.Bytes += n }) }

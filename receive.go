@@ -2,11 +2,10 @@ package crosscomm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
-
-	"errors"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -81,6 +80,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 		prefix += "/"
 	}
 	part := partPrefix + shortHash(prefix) + partSuffix
+	d.removeOldParts(".")
 	if err := d.root.MkdirAll(part, 0o777); err != nil {
 		return "", err
 	}
@@ -90,15 +90,14 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	}
 	inside := *d
 	inside.root = root
-	if !inside.hasBelow(ctx, prefix) && ctx.Err() == nil {
+	err = inside.folder(ctx, prefix)
+	if err == nil && key != prefix && inside.told.files() == 0 {
 		// A key that is an object's is taken for a folder with this file alone,
-		// as in the original.
-		_, err = inside.file(ctx, key)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil // an empty folder
+		// as in the original; one that is none, for an empty folder.
+		inside.names = newNamer()
+		if _, err = inside.file(ctx, key); errors.Is(err, fs.ErrNotExist) {
+			err = nil
 		}
-	} else {
-		err = inside.folder(ctx, prefix)
 	}
 	root.Close()
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -59,10 +58,36 @@ func (s *Service) upload(ctx context.Context, content any, t MsgType) (key strin
 		err = u.file(ctx, record)
 	}
 	if err := u.told.done(err); err != nil {
+		if ctx.Err() == nil && (record.Key == "" || !passes(err)) {
+			// No later send goes on with it, or it would fail in the same way.
+			u.withdraw(ctx)
+			record.remove()
+		}
 		return fail(err)
 	}
 	record.remove()
 	return key, nil
+}
+
+// withdrawTimeout bounds how long is tried to delete what was stored in vain.
+const withdrawTimeout = 2 * time.Second
+
+// withdraw deletes what was stored of something that will not be sent, as far as
+// that is possible soon.
+func (u *upload) withdraw(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
+	defer cancel()
+	keys := []string{u.key}
+	if strings.HasSuffix(u.key, "/") {
+		keys = nil
+		for o, err := range u.store.List(ctx, u.key) {
+			if err != nil {
+				return
+			}
+			keys = append(keys, o.Key)
+		}
+	}
+	_ = forEach(ctx, keys, u.store.Delete)
 }
 
 // pathOf returns the path that a file message is sent with.
@@ -139,7 +164,7 @@ func suffixOf(name string) string {
 func (u *upload) file(ctx context.Context, record *uploadRecord) error {
 	file, err := os.Open(u.path)
 	if err != nil {
-		return pathless(err)
+		return &localError{pathless(err)}
 	}
 	defer file.Close()
 	err = u.put(ctx, file, u.key, record)
@@ -154,10 +179,10 @@ func (u *upload) file(ctx context.Context, record *uploadRecord) error {
 func (u *upload) put(ctx context.Context, file *os.File, key string, record *uploadRecord) error {
 	before, err := file.Stat()
 	if err != nil {
-		return pathless(err)
+		return &localError{pathless(err)}
 	}
 	if !before.Mode().IsRegular() {
-		return errors.New("it is no regular file")
+		return &localError{errors.New("it is no regular file")}
 	}
 	resumable := record.save(u.key, before.Size())
 	opts := PutOptions{Size: before.Size(), Mode: before.Mode().Perm(), Progress: u.told.add, Resumable: resumable}
@@ -166,10 +191,10 @@ func (u *upload) put(ctx context.Context, file *os.File, key string, record *upl
 	}
 	after, err := file.Stat()
 	if err != nil {
-		return pathless(err)
+		return &localError{pathless(err)}
 	}
 	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
-		return errors.New("the file has changed while it was sent; send it again")
+		return &localError{errors.New("the file has changed while it was sent; send it again")}
 	}
 	return nil
 }
@@ -189,7 +214,7 @@ type entry struct {
 func (u *upload) folder(ctx context.Context, record *uploadRecord) error {
 	root, err := os.OpenRoot(u.path)
 	if err != nil {
-		return pathless(err)
+		return &localError{pathless(err)}
 	}
 	defer root.Close()
 	entries, err := u.walk(ctx, root)
@@ -267,13 +292,13 @@ func (u *upload) walk(ctx context.Context, root *os.Root) (entries []entry, err 
 			info, err = d.Info()
 		}
 		if err != nil {
-			return &TransferError{Op: Upload, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: pathless(err)}
+			return &TransferError{Op: Upload, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: &localError{pathless(err)}}
 		}
 		switch {
 		case d.IsDir():
 			children, err := fs.ReadDir(root.FS(), name)
 			if err != nil {
-				return &TransferError{Op: Upload, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: pathless(err)}
+				return &TransferError{Op: Upload, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: &localError{pathless(err)}}
 			}
 			if len(children) == 0 || name != "." && info.Mode().Perm() != usualMode {
 				entries = append(entries, entry{name: name, mode: info.Mode(), dir: true})
@@ -294,9 +319,9 @@ func (u *upload) entry(ctx context.Context, root *os.Root, e entry, there map[st
 	if e.dir {
 		return u.store.Put(ctx, key, strings.NewReader(""), PutOptions{Mode: e.mode.Perm()})
 	}
-	file, err := root.Open(path.Clean(e.name))
+	file, err := root.Open(e.name)
 	if err != nil {
-		return err
+		return &localError{pathless(err)}
 	}
 	defer file.Close()
 	if size, ok := there[key]; ok && size == e.size {
