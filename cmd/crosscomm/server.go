@@ -7,33 +7,77 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	bbolt "go.etcd.io/bbolt/errors"
 
 	"github.com/crosscomm/crosscomm-go"
 )
 
+// defaultDataDir is where a server keeps files if it is not told.
+const defaultDataDir = "crosscomm-data"
+
 type serverCommand struct {
 	IP                string     `name:"ip" help:"Address to listen on." default:"0.0.0.0" placeholder:"ADDRESS"`
 	Port              int        `help:"Port to listen on; 0 takes a free one." default:"9898" placeholder:"PORT"`
+	Advertise         string     `help:"Address that other devices are told, if it is not this machine's own; --port is used if it has no port." placeholder:"HOST[:PORT]"`
 	HeartbeatInterval seconds    `help:"How often to look for clients that have gone silent." default:"30s" placeholder:"DURATION"`
 	HeartbeatTimeout  seconds    `help:"Silence after which a client counts as offline." default:"60s" placeholder:"DURATION"`
-	StateFile         string     `help:"File that keeps the clients' states, relative to --data-dir." default:"cross_comm_clients.yaml" placeholder:"FILE"`
-	DataDir           string     `help:"Directory for the server's files; made if it is missing." default:"." placeholder:"DIR"`
+	StateFile         string     `help:"File that keeps the clients' states, relative to --data-dir if that is given." default:"cross_comm_clients.yaml" placeholder:"FILE"`
+	DataDir           *string    `help:"Directory for the server's files; made if it is missing. Without it crosscomm-data has the images, files and folders, and the state file is in the working directory. If it is empty (--data-dir=) no files are carried." placeholder:"DIR"`
+	Quota             size       `help:"How much all files together may take, such as 10GB; without it as much as the disk has." placeholder:"SIZE"`
+	MaxFileSize       size       `help:"How large a file may be, such as 500MB; without it there is no bound." placeholder:"SIZE"`
+	KeepFiles         days       `help:"How long files are kept, such as 7d; without it forever." placeholder:"DURATION"`
+	PrintOSSEnv       bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
 	LogLevel          slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
 	JSON              bool       `name:"json" help:"Print events to standard output, one JSON object a line."`
 }
 
 // Help is shown by kong.
 func (serverCommand) Help() string {
-	return `The server runs until Ctrl-C. Python, Java, Swift and Go programs connect to its address and port.
+	return `The server runs until Ctrl-C. Python, Java, Swift and Go programs connect to its address and port. It carries images, files and folders itself: Go clients are given access by it, Python and Java peers need the settings that --print-oss-env prints, whether the server runs or not, in the environment or in .env.
 
-Example:
-  crosscomm server --port 9898 --data-dir /var/lib/crosscomm
+Examples:
+  crosscomm server --port 9898 --data-dir /var/lib/crosscomm --quota 50GB --keep-files 7d
+  crosscomm server --print-oss-env > .env
 
 With --json it prints {"event": "listening", "addr": …}, {"event": "login", "client_id": …} and {"event": "logout", "client_id": …}.`
+}
+
+// dataDir is where the files are, "" if none are carried.
+func (c serverCommand) dataDir() string {
+	if c.DataDir == nil {
+		return defaultDataDir
+	}
+	return *c.DataDir
+}
+
+// config returns the configuration that the flags describe.
+func (c serverCommand) config(con console) (crosscomm.Config, error) {
+	cfg := crosscomm.Config{
+		Role:              crosscomm.Server,
+		IP:                c.IP,
+		HeartbeatInterval: time.Duration(c.HeartbeatInterval),
+		HeartbeatTimeout:  time.Duration(c.HeartbeatTimeout),
+		StateFile:         c.StateFile,
+		DataDir:           c.dataDir(),
+		Quota:             int64(c.Quota),
+		MaxFileSize:       int64(c.MaxFileSize),
+		KeepFiles:         time.Duration(c.KeepFiles),
+		Logger:            newLogger(con.stderr, c.LogLevel),
+	}
+	if c.DataDir != nil {
+		return cfg, nil
+	}
+	// The original's state file is in the working directory, and is found there.
+	var err error
+	cfg.StateFile, err = filepath.Abs(c.StateFile)
+	return cfg, err
 }
 
 // Run is called by kong.
@@ -42,15 +86,13 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 		return usageError{fmt.Sprintf("--port is %d; it must be between 0 and 65535", c.Port)}
 	}
 	c.IP = strings.Trim(c.IP, "[]")
+	if _, err := c.address("1"); err != nil {
+		return err
+	}
 	out := &printer{w: con.stdout}
-	cfg := crosscomm.Config{
-		Role:              crosscomm.Server,
-		IP:                c.IP,
-		HeartbeatInterval: time.Duration(c.HeartbeatInterval),
-		HeartbeatTimeout:  time.Duration(c.HeartbeatTimeout),
-		StateFile:         c.StateFile,
-		DataDir:           c.DataDir,
-		Logger:            newLogger(con.stderr, c.LogLevel),
+	cfg, err := c.config(con)
+	if err != nil {
+		return err
 	}
 	if c.JSON {
 		cfg.OnLogin = func(id string) { out.event("login", "client_id", id) }
@@ -60,9 +102,8 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return usageError{err.Error()}
 	}
-	// The library goes on without its files; who names a directory wants it.
-	if err := os.MkdirAll(c.DataDir, 0o755); err != nil {
-		return fmt.Errorf("--data-dir: %w", err)
+	if c.PrintOSSEnv {
+		return c.printOSSEnv(ctx, svc, con)
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.IP, strconv.Itoa(c.Port)))
 	if err != nil {
@@ -74,48 +115,49 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	}
 	// The listener calls 0.0.0.0 by the name of [::], which it is too.
 	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err == nil && cfg.DataDir != "" {
+		if err = os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+			err = fmt.Errorf("--data-dir: %w", err)
+		}
+	}
 	if err != nil {
 		l.Close()
 		return err
 	}
+	err = svc.Serve(ctx, &toldListener{Listener: l, tell: func() { c.tell(out, svc, port) }})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return fmt.Errorf("%w: another server is using it; stop that one, or choose another --data-dir", err)
+	}
+	return err
+}
+
+// tell says that the server runs, and how to reach it.
+func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string) {
 	addr := net.JoinHostPort(c.IP, port)
 	if c.JSON {
 		out.event("listening", "addr", addr)
-	} else {
-		out.line("crosscomm server on %s; connect to it with, for instance:\n  crosscomm listen --server %s", addr, reachable(c.IP, port))
+		return
 	}
-	return svc.Serve(ctx, l)
+	peers, err := c.address(port)
+	if err != nil {
+		peers = addr // it was checked
+	}
+	out.line("crosscomm server on %s; connect to it with, for instance:\n  crosscomm listen --server %s", addr, peers)
+	if dir, err := filepath.Abs(c.dataDir()); c.dataDir() != "" && err == nil {
+		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port)))
+	}
 }
 
-// reachable returns an address under which other devices may reach a server
-// that listens on all addresses.
-func reachable(ip, port string) string {
-	if !net.ParseIP(ip).IsUnspecified() {
-		return net.JoinHostPort(ip, port)
-	}
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
-			return net.JoinHostPort(ip.IP.String(), port)
-		}
-	}
-	return net.JoinHostPort("127.0.0.1", port)
+// toldListener tells when the server has begun to serve: not before its
+// directory is found to be usable.
+type toldListener struct {
+	net.Listener
+	tell func()
+	once sync.Once
 }
 
-// seconds is a duration that may be given as a number of seconds, as in
-// Python, or with a unit.
-type seconds time.Duration
-
-// UnmarshalText is called by kong.
-func (s *seconds) UnmarshalText(text []byte) error {
-	given := string(text)
-	if n, err := strconv.ParseFloat(given, 64); err == nil {
-		given = fmt.Sprintf("%fs", n)
-	}
-	d, err := time.ParseDuration(given)
-	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is not a duration such as 30, 1.5s or 2m", text)
-	}
-	*s = seconds(d)
-	return nil
+// Accept implements net.Listener.
+func (l *toldListener) Accept() (net.Conn, error) {
+	l.once.Do(l.tell)
+	return l.Listener.Accept()
 }
