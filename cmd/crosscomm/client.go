@@ -50,9 +50,13 @@ func login(ctx context.Context, cfg crosscomm.Config, timeout time.Duration) (*c
 	if err != nil {
 		return nil, usageError{err.Error()}
 	}
+	return svc, loginTo(ctx, svc, timeout)
+}
+
+func loginTo(ctx context.Context, svc *crosscomm.Service, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return svc, svc.Login(ctx)
+	return svc.Login(ctx)
 }
 
 // logout is for a context that may have ended: that is when it is needed.

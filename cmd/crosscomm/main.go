@@ -24,10 +24,11 @@ const (
 
 // program is the command line; kong fills it.
 type program struct {
-	Server  serverCommand  `cmd:"" help:"Run a server."`
-	Listen  listenCommand  `cmd:"" help:"Print the messages that arrive."`
-	Send    sendCommand    `cmd:"" help:"Send a message, or one per line of standard input."`
-	Clients clientsCommand `cmd:"" help:"List the clients of a server."`
+	Server   serverCommand   `cmd:"" help:"Run a server, which carries files, too."`
+	Listen   listenCommand   `cmd:"" help:"Print the messages that arrive."`
+	Send     sendCommand     `cmd:"" help:"Send a message, a file or a folder, or a message per line of standard input."`
+	Clients  clientsCommand  `cmd:"" help:"List the clients of a server."`
+	Download downloadCommand `cmd:"" help:"Download an image, a file or a folder by its key."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }

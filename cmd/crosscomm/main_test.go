@@ -400,7 +400,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--count is -1", []string{"listen", "--count=-1"}},
 		{"nothing to send", []string{"send"}},
 		{"give no content", []string{"send", "--lines", "x"}},
-		{"--type", []string{"send", "--type", "file", "x"}},
+		{"--type", []string{"send", "--type", "audio", "x"}},
 		{"--server", []string{"send", "--server", "", "x"}},
 		{"must look like ws://", []string{"clients", "--server", "http://localhost:9898"}},
 		{"reserved", []string{"listen", "--id", "all"}},
@@ -420,20 +420,20 @@ func TestFailures(t *testing.T) {
 	}
 	defer busy.Close()
 	_, port, _ := net.SplitHostPort(busy.Addr().String())
-	start(t, nil, "server", "--ip", "127.0.0.1", "--port", port).ends(exitFail, "address already in use")
+	start(t, nil, "server", "--ip", "127.0.0.1", "--port", port, "--data-dir", t.TempDir()).ends(exitFail, "address already in use")
 	start(t, nil, "server", "--ip", "no.such.host.invalid", "--data-dir", t.TempDir()).ends(exitFail, "no.such.host.invalid")
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	start(t, nil, "server", "--port", "0", "--data-dir", filepath.Join(file, "sub")).ends(exitFail, "--data-dir: ")
-	for _, args := range [][]string{{"listen"}, {"send", "x"}, {"clients"}} {
+	for _, args := range [][]string{{"listen"}, {"send", "x"}, {"send", "--type", "file", "x"}, {"clients"}, {"download", "key", t.TempDir()}} {
 		start(t, nil, append(args, "--server", "127.0.0.1:1")...).ends(exitFail, "connection refused")
 	}
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{nil, {"--help"}, {"server", "--help"}, {"listen", "--help"}, {"send", "--help"}, {"clients", "--help"}, {"--version"}} {
+	for _, args := range [][]string{nil, {"--help"}, {"server", "--help"}, {"listen", "--help"}, {"send", "--help"}, {"clients", "--help"}, {"download", "--help"}, {"--version"}} {
 		c := start(t, nil, args...)
 		text, err := io.ReadAll(c.stdout)
 		if err != nil {

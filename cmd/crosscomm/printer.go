@@ -46,8 +46,18 @@ func (p *printer) event(name string, pairs ...string) {
 	p.line("%s}", b.String())
 }
 
+// progress prints the event of a transfer.
+func (p *printer) progress(now crosscomm.Progress) {
+	failure := ""
+	if now.Err != nil {
+		failure = ", \"error\": " + quote(now.Err.Error())
+	}
+	p.line(`{"event": "progress", "op": %s, "key": %s, "path": %s, "bytes": %d, "total": %d, "file": %d, "files": %d, "done": %t%s}`,
+		quote(now.Op), quote(now.Key), quote(now.Path), now.Bytes, now.Total, now.File, now.Files, now.Done, failure)
+}
+
 // message prints the event of a message: its seven keys, with the values as
-// they came.
+// they came, and what became of its file.
 func (p *printer) message(m *crosscomm.Message) {
 	f, err := frame.Scan(m.Frame())
 	if err != nil {
@@ -72,6 +82,12 @@ func (p *printer) message(m *crosscomm.Message) {
 		line = fmt.Appendf(line, `, "%s": `, pair.key)
 		line = frame.AppendCompact(line, pair.value)
 	}
+	if m.Path() != "" {
+		line = fmt.Appendf(line, `, "path": %s`, quote(m.Path()))
+	}
+	if m.Err() != nil {
+		line = fmt.Appendf(line, `, "error": %s`, quote(m.Err().Error()))
+	}
 	p.line("%s}", line)
 }
 
@@ -93,6 +109,14 @@ func describe(m *crosscomm.Message) string {
 				text += "…"
 			}
 		}
+	}
+	switch {
+	case m.Path() != "":
+		text += ", saved as " + m.Path()
+	case m.Err() != nil:
+		text += ", not saved: " + m.Err().Error()
+	case m.OSSKey != "": // for crosscomm download
+		text += ", key " + m.OSSKey
 	}
 	return fmt.Sprintf("%s  %s → %s  %s: %s", m.Time().Local().Format("15:04:05"), printable(m.FromClientID), printable(m.ToClientID), m.MsgType, printable(text))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,10 +18,11 @@ import (
 type sendCommand struct {
 	clientFlags
 	To      string  `help:"The receiver: a client's id, all or server." default:"all" placeholder:"ID"`
-	Type    string  `help:"The type of the content: text, json, dict or bytes." enum:"text,json,dict,bytes" default:"text" placeholder:"TYPE"`
+	Type    string  `help:"The type of the content: text, json, dict, bytes, image, file or folder." enum:"text,json,dict,bytes,image,file,folder" default:"text" placeholder:"TYPE"`
 	Lines   bool    `help:"Send a message for each line of standard input."`
-	Timeout seconds `help:"How long to try to log in, and to send each message." default:"10s" placeholder:"DURATION"`
-	Content content `arg:"" optional:"" help:"The content; - stands for all of standard input."`
+	JSON    bool    `name:"json" help:"Print how far an image, a file or a folder has come, one JSON object a line."`
+	Timeout seconds `help:"How long to try to log in, and to send each message; for an image, a file or a folder, how long it may make no progress." default:"10s" placeholder:"DURATION"`
+	Content content `arg:"" optional:"" help:"The content, - for all of standard input, or the path of an image, a file or a folder."`
 }
 
 // content is an argument to the byte: kong's own strings pass through JSON,
@@ -42,19 +44,23 @@ func (c *content) Decode(ctx *kong.DecodeContext) error {
 
 // Help is shown by kong.
 func (sendCommand) Help() string {
-	return `It ends when the message is written to the server.
+	return `It ends when the message is written to the server. Images, files and folders are stored before, by the server or, if OSS_ENDPOINT and the like are set, by OSS. One of more than 16 MiB that was cut goes on where it stopped when it is sent again.
 
 Examples:
   crosscomm send --server 192.168.1.10:9898 --to desk "dinner is ready"
   crosscomm send --type dict '{"speed": 0.5}'
   crosscomm send --type bytes - < photo.raw
+  crosscomm send --server 192.168.1.10:9898 --to desk --type file report.pdf
   tail -f /var/log/syslog | crosscomm send --id router --lines
 
-With --lines a line that cannot be sent is reported, and the others still go; the exit code is 1 then.`
+With --lines a line that cannot be sent is reported, and the others still go; the exit code is 1 then.
+
+With --json it prints {"event": "progress", "op": "upload", "key": …, "path": …, "bytes": …, "total": …, "file": …, "files": …, "done": …}, with "error" if it has failed.`
 }
 
 // Run is called by kong.
 func (c sendCommand) Run(ctx context.Context, con console) error {
+	report, out, con := newReporter(con, c.JSON)
 	cfg, done, err := c.config(con.stderr)
 	if err != nil {
 		return err
@@ -62,6 +68,10 @@ func (c sendCommand) Run(ctx context.Context, con console) error {
 	defer done()
 	var data []byte
 	switch {
+	case c.isFile() && (c.Lines || c.Content.text == "-"):
+		return usageError{fmt.Sprintf("--type %s takes the path of one: standard input (- or --lines) cannot be sent so; a file of the name - is ./-", c.Type)}
+	case c.isFile() && !c.Content.given:
+		return usageError{fmt.Sprintf("nothing to send: give the path of the %s", c.Type)}
 	case c.Lines && c.Content.given:
 		return usageError{"--lines takes its messages from standard input: give no content"}
 	case c.Lines:
@@ -74,15 +84,36 @@ func (c sendCommand) Run(ctx context.Context, con console) error {
 	default:
 		data = []byte(c.Content.text)
 	}
+	cfg.OnProgress = report.report
 	svc, err := login(ctx, cfg, time.Duration(c.Timeout))
 	if err != nil {
 		return err
 	}
 	defer logout(svc)
-	if c.Lines {
+	switch {
+	case c.Lines:
 		return c.sendLines(ctx, svc, con)
+	case c.isFile():
+		err := c.sendFile(ctx, svc, report)
+		report.settle(begun(err))
+		return cmp.Or(err, out.err)
 	}
 	return c.send(ctx, svc, data)
+}
+
+// isFile reports whether the content is the path of what is sent.
+func (c sendCommand) isFile() bool {
+	switch crosscomm.MsgType(c.Type) {
+	case crosscomm.TypeImage, crosscomm.TypeFile, crosscomm.TypeFolder:
+		return true
+	}
+	return false
+}
+
+func (c sendCommand) sendFile(ctx context.Context, svc *crosscomm.Service, report *reporter) error {
+	ctx, cancel := report.limit(ctx, time.Duration(c.Timeout))
+	defer cancel()
+	return svc.SendMessage(ctx, c.Content.text, crosscomm.MsgType(c.Type), c.To)
 }
 
 func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, data []byte) error {
