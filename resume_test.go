@@ -1,0 +1,465 @@
+package crosscomm_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// cutter makes network connections the next of which break after a random number
+// of bytes, and counts the bytes of all.
+type cutter struct {
+	mean atomic.Int64 // how many bytes a connection lasts, on average
+	cuts atomic.Int64 // how many of the next connections break
+	sent atomic.Int64
+	got  atomic.Int64
+}
+
+func (c *cutter) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	left := new(atomic.Int64)
+	left.Store(1 << 62)
+	if c.cuts.Add(-1) >= 0 {
+		left.Store(rand.Int64N(2 * c.mean.Load()))
+	}
+	return &cutConn{conn, c, left}, nil
+}
+
+type cutConn struct {
+	net.Conn
+	c    *cutter
+	left *atomic.Int64
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.c.got.Add(int64(n))
+	return n, c.cut(n, err)
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.c.sent.Add(int64(n))
+	return n, c.cut(n, err)
+}
+
+func (c *cutConn) cut(n int, err error) error {
+	if c.left.Add(int64(-n)) < 0 {
+		c.Conn.Close()
+		return errors.New("the cable was cut")
+	}
+	return err
+}
+
+// accessOf returns the settings for the server's endpoint.
+func accessOf(t *testing.T, server *testServer) crosscomm.OSSConfig {
+	t.Helper()
+	access, err := server.FileAccess(server.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return access
+}
+
+// cacheDir gives what is remembered of uploads a place of the test's own.
+func cacheDir(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} {
+		t.Setenv(name, dir)
+	}
+}
+
+// Connections that break at random bytes: files of all sizes arrive both ways,
+// and are whole.
+func TestCutConnections(t *testing.T) {
+	cacheDir(t)
+	server := startFileServer(t, crosscomm.Config{})
+	ctx := testContext(t)
+	var cable cutter
+	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: cable.dial})
+	if err := a.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	onServer := collect(server.Service, crosscomm.ListenerOptions{})
+	dir := t.TempDir()
+	for _, size := range []int{1, 5_000, 3 << 20, 30 << 20} {
+		cut := func(mean int) { // fewer times than a client tries again
+			cable.mean.Store(int64(mean))
+			cable.cuts.Store(6)
+		}
+		cut(min(size, 4<<20) + 200)
+		data := noise(uint64(size), size)
+		path := filepath.Join(dir, "f")
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "server"); err != nil {
+			t.Fatalf("up, %d bytes: %v", size, err)
+		}
+		m := testkit.Receive(t, onServer)
+		cut(size/5 + 200)
+		down, err := a.DownloadFileManually(ctx, m.OSSKey, filepath.Join(dir, "down"))
+		if err != nil {
+			t.Fatalf("down, %d bytes: %v", size, err)
+		}
+		if got, err := os.ReadFile(down); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes: got %d, %v", size, len(got), err)
+		}
+	}
+	for name := range readTree(t, filepath.Join(dir, "down")) {
+		if filepath.Ext(name) == ".part" {
+			t.Errorf("%s was left behind", name)
+		}
+	}
+}
+
+// stopAfter ends a context when a transfer has moved n bytes.
+func stopAfter(n int64) (ctx context.Context, progress func(crosscomm.Progress), first func() crosscomm.Progress) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var once sync.Once
+	var p0 crosscomm.Progress
+	return ctx, func(p crosscomm.Progress) {
+			once.Do(func() { p0 = p })
+			if p.Bytes >= n {
+				cancel()
+			}
+		}, func() crosscomm.Progress {
+			return p0
+		}
+}
+
+// A program that is ended in the middle of an upload, and sends the same file
+// when it is started again, does not send again what has arrived.
+func TestUploadResumesAfterRestart(t *testing.T) {
+	cacheDir(t)
+	server := startFileServer(t, crosscomm.Config{})
+	onServer := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
+	dir := t.TempDir()
+	data := noise(9, 64<<20)
+	writeTree(t, dir, map[string]string{"f.bin": string(data), "folder/large": string(data), "folder/small": "s", "folder/other/x": "x"})
+	for _, send := range []struct {
+		typ  crosscomm.MsgType
+		path string
+	}{{crosscomm.TypeFile, "f.bin"}, {crosscomm.TypeFolder, "folder"}} {
+		path := filepath.Join(dir, send.path)
+		ctx, progress, _ := stopAfter(40 << 20)
+		a := newClient(t, server.addr, "a", crosscomm.Config{OnProgress: progress})
+		if err := a.Login(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.SendMessage(ctx, path, send.typ, "server"); !errors.Is(err, context.Canceled) {
+			t.Fatalf("it was not cut: %v", err)
+		}
+		if err := a.Logout(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		var cable cutter
+		a = newClient(t, server.addr, "a", crosscomm.Config{DialContext: cable.dial})
+		if err := a.Login(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.SendMessage(testContext(t), path, send.typ, "server"); err != nil {
+			t.Fatal(err)
+		}
+		// Four parts of 8 MiB may have been under way when it was cut.
+		if sent := cable.sent.Load(); sent > 56<<20 {
+			t.Errorf("%s: %d bytes were sent the second time", send.typ, sent)
+		}
+		m := testkit.Receive(t, onServer)
+		if m.Err() != nil {
+			t.Fatal(m.Err())
+		}
+		if send.typ == crosscomm.TypeFile {
+			if got, err := os.ReadFile(m.Path()); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+		} else {
+			sameTree(t, readTree(t, filepath.Join(m.Path(), m.OSSKey)), map[string]string{"large": string(data), "small": "s", "other/x": "x"})
+		}
+		// The same path again is a new message with a new key.
+		if err := a.SendMessage(testContext(t), path, send.typ, "server"); err != nil {
+			t.Fatal(err)
+		}
+		if again := testkit.Receive(t, onServer); again.Err() != nil || again.OSSKey == m.OSSKey {
+			t.Errorf("again: key %q, then %q; %v", m.OSSKey, again.OSSKey, again.Err())
+		}
+		if err := a.Logout(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A file that has other bytes when it is sent again arrives with these.
+func TestUploadOfAnotherFileOfTheName(t *testing.T) {
+	cacheDir(t)
+	server := startFileServer(t, crosscomm.Config{})
+	onServer := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
+	path := filepath.Join(t.TempDir(), "f")
+	old := noise(1, 48<<20)
+	if err := os.WriteFile(path, old, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, progress, _ := stopAfter(24 << 20)
+	a := newClient(t, server.addr, "a", crosscomm.Config{OnProgress: progress})
+	if err := a.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "server"); err == nil {
+		t.Fatal("it was not cut")
+	}
+	// As sly as can be: the same size and time, some of the same bytes.
+	changed := bytes.Clone(old)
+	changed[5], changed[20<<20] = changed[5]+1, changed[20<<20]+1
+	if err := os.WriteFile(path, changed, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
+		t.Fatal(err)
+	}
+	m := testkit.Receive(t, onServer)
+	if got, err := os.ReadFile(m.Path()); err != nil || !bytes.Equal(got, changed) {
+		t.Errorf("got %d bytes, %v, %v", len(got), err, m.Err())
+	}
+}
+
+// A download that was cut goes on where it was, also by another program; what
+// was left of it must be right, or it is not used.
+func TestDownloadResumes(t *testing.T) {
+	server := startFileServer(t, crosscomm.Config{})
+	dir, source := t.TempDir(), t.TempDir()
+	data := noise(3, 48<<20)
+	writeTree(t, source, map[string]string{"f.bin": string(data)})
+	onServer := collect(server.Service, crosscomm.ListenerOptions{})
+	a := login(t, server.addr, "a")
+	if err := a.SendMessage(testContext(t), filepath.Join(source, "f.bin"), crosscomm.TypeFile, "server"); err != nil {
+		t.Fatal(err)
+	}
+	key := testkit.Receive(t, onServer).OSSKey
+
+	cut := func() {
+		t.Helper()
+		ctx, progress, _ := stopAfter(30 << 20)
+		b, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, OSS: accessOf(t, server), OnProgress: progress})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.DownloadFileManually(ctx, key, dir); !errors.Is(err, context.Canceled) {
+			t.Fatalf("it was not cut: %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, key)); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("the half of it has its name: %v", err)
+		}
+	}
+	parts := func() []string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(dir, filepath.Dir(key), ".crosscomm-*.part"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	again := func(want int64) {
+		t.Helper()
+		var cable cutter
+		b := newClient(t, server.addr, "b", crosscomm.Config{DialContext: cable.dial})
+		if err := b.Login(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		path, err := b.DownloadFileManually(testContext(t), key, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+		if n := cable.got.Load(); n > want {
+			t.Errorf("%d bytes came, want at most %d", n, want)
+		}
+		if found := parts(); len(found) != 0 {
+			t.Errorf("left behind: %v", found)
+		}
+		if err := b.Logout(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut()
+	again(22 << 20)
+	again(1 << 20) // it is there
+	if err := os.Remove(filepath.Join(dir, key)); err != nil {
+		t.Fatal(err)
+	}
+	cut()
+	// A disk that has lost some of it.
+	found := parts()
+	if len(found) != 1 {
+		t.Fatalf("parts: %v", found)
+	}
+	f, err := os.OpenFile(found[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damaged"), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again(80 << 20)
+}
+
+// A server that is restarted in the middle of both; its clients notice nothing.
+func TestTransfersOutlastTheServer(t *testing.T) {
+	cacheDir(t)
+	dataDir := t.TempDir()
+	addr := freeAddr(t)
+	server := startServerAt(t, crosscomm.Config{DataDir: dataDir}, addr)
+	source, target := t.TempDir(), t.TempDir()
+	data := noise(4, 64<<20)
+	writeTree(t, source, map[string]string{"f": string(data)})
+	half := make(chan struct{}, 100)
+	a := newClient(t, addr, "a", crosscomm.Config{OnProgress: func(p crosscomm.Progress) {
+		if !p.Done && p.Bytes > p.Total/3 {
+			select {
+			case half <- struct{}{}:
+			default:
+			}
+		}
+	}})
+	if err := a.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	restart := func() *testServer {
+		server.stop()
+		return startServerAt(t, crosscomm.Config{DataDir: dataDir}, addr)
+	}
+	keys := make(chan string, 1)
+	a.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+		keys <- m.OSSKey
+		return nil
+	}, crosscomm.ListenerOptions{})
+
+	sent := make(chan error, 1)
+	go func() { sent <- a.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "server") }()
+	testkit.Receive(t, half)
+	server.stop()
+	server = startServerAt(t, crosscomm.Config{DataDir: dataDir}, addr, func(svc *crosscomm.Service) {
+		svc.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+			keys <- m.OSSKey
+			return nil
+		}, crosscomm.ListenerOptions{})
+	})
+	if err := testkit.Receive(t, sent); err != nil {
+		t.Fatal(err)
+	}
+	key := testkit.Receive(t, keys)
+	for len(half) > 0 {
+		<-half
+	}
+	type result struct {
+		path string
+		err  error
+	}
+	down := make(chan result, 1)
+	go func() {
+		path, err := a.DownloadFileManually(testContext(t), key, target)
+		down <- result{path, err}
+	}()
+	testkit.Receive(t, half)
+	server = restart()
+	r := testkit.Receive(t, down)
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	if got, err := os.ReadFile(r.path); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+// A transfer over a link that hangs ends with its context.
+func TestCancelledTransfers(t *testing.T) {
+	server := startFileServer(t, crosscomm.Config{})
+	source := t.TempDir()
+	writeTree(t, source, map[string]string{"f": string(noise(5, 20<<20)), "small": "x"})
+	hang := make(chan struct{})
+	var hanging atomic.Bool
+	reached := make(chan struct{}, 100)
+	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return &hangConn{Conn: conn, hanging: &hanging, reached: reached, hang: hang}, err
+	}})
+	t.Cleanup(func() { close(hang) })
+	if err := a.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	onServer := collect(server.Service, crosscomm.ListenerOptions{})
+	if err := a.SendMessage(testContext(t), filepath.Join(source, "small"), crosscomm.TypeFile, "server"); err != nil {
+		t.Fatal(err)
+	}
+	key := testkit.Receive(t, onServer).OSSKey
+	for name, do := range map[string]func(ctx context.Context) error{
+		"upload": func(ctx context.Context) error {
+			return a.SendMessage(ctx, filepath.Join(source, "f"), crosscomm.TypeFile, "server")
+		},
+		"download": func(ctx context.Context) error {
+			_, err := a.DownloadFileManually(ctx, key, t.TempDir())
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hanging.Store(true)
+			defer hanging.Store(false)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- do(ctx) }()
+			testkit.Receive(t, reached)
+			cancel()
+			if err := testkit.Receive(t, done); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// hangConn is a link that takes everything and gives nothing, until it is
+// closed.
+type hangConn struct {
+	net.Conn
+	hanging *atomic.Bool
+	reached chan struct{}
+	hang    chan struct{}
+}
+
+func (c *hangConn) Write(p []byte) (int, error) {
+	if c.hanging.Load() && bytes.Contains(p, []byte("User-Agent: aliyun")) {
+		select {
+		case c.reached <- struct{}{}:
+		default:
+		}
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+var _ io.Writer = (*hangConn)(nil)
