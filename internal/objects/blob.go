@@ -39,11 +39,8 @@ var ecma = crc64.MakeTable(crc64.ECMA)
 const (
 	// chunkSize is how much is read before it is written, and chunksPerPut how
 	// many chunks a put may have in memory.
-	chunkSize    = 256 << 10
-	chunksPerPut = 3
-	// writebackStep is after how many bytes the system is told to begin with
-	// bringing them to the disk, so that not all of it is left for the sync.
-	writebackStep = 8 << 20
+	chunkSize    = 64 << 10
+	chunksPerPut = 4
 )
 
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
@@ -96,7 +93,6 @@ func (s *Store) checkSize(size int64) error {
 func (s *Store) receive(ctx context.Context, r io.Reader, file io.Writer, want Expect, blob *Blob) (d Digest, err error) {
 	sum := newMD5Sum()
 	defer sum.close()
-	begun := int64(0) // how far the bringing to the disk has begun
 	for end := false; !end; {
 		chunk := sum.buffer()
 		var n int
@@ -118,10 +114,6 @@ func (s *Store) receive(ctx context.Context, r io.Reader, file io.Writer, want E
 		d.CRC = crc64.Update(d.CRC, ecma, chunk[:n])
 		if _, err := file.Write(chunk[:n]); err != nil {
 			return d, err
-		}
-		if blob.Size-begun >= writebackStep {
-			beginWriteback(file, begun, blob.Size-begun)
-			begun = blob.Size
 		}
 	}
 	d.Size = blob.Size

@@ -10,9 +10,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,12 +24,17 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/objects"
 )
 
-// The test binary puts objects until it is killed, if this is set.
-const putForever = "CROSSCOMM_TEST_PUT_FOREVER"
+// The test binary puts objects until it is killed, if these are set: to the
+// directory, and to how many times it has been killed.
+const (
+	putForever = "CROSSCOMM_TEST_PUT_FOREVER"
+	putRun     = "CROSSCOMM_TEST_PUT_RUN"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(putForever); dir != "" {
-		putUntilKilled(dir)
+		run, _ := strconv.Atoi(os.Getenv(putRun))
+		putUntilKilled(dir, run)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -367,72 +372,5 @@ func TestConcurrentPuts(t *testing.T) {
 	readers.Wait()
 	if n := blobs(t, dir); n != 1 || s.Used() != 50_000 {
 		t.Errorf("%d blobs, %d bytes used", n, s.Used())
-	}
-}
-
-// putUntilKilled puts objects whose content tells whether they are whole, and
-// reports each one that it has been told is stored.
-func putUntilKilled(dir string) {
-	s, err := objects.Open(dir, objects.Limits{})
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	for i := 0; ; i++ {
-		text := strings.Repeat(fmt.Sprintf("%08d", i), 2000)
-		if _, err := s.Put(context.Background(), fmt.Sprint("k", i%3), strings.NewReader(text), unknown); err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-		fmt.Println("stored", i)
-	}
-}
-
-// kill -9 at any moment leaves the old or the new object, and no orphan.
-func TestKill(t *testing.T) {
-	dir := t.TempDir()
-	for range 15 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), putForever+"="+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		// It is killed after a random number of reports, somewhere in the next
-		// put.
-		stored := -1
-		limit := 3 + rand.IntN(12)
-		for range limit {
-			if _, err := fmt.Fscanf(out, "stored %d\n", &stored); err != nil {
-				t.Fatal(err)
-			}
-		}
-		<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
-		_ = cmd.Process.Kill()
-		_, _ = io.Copy(io.Discard, out)
-		_ = cmd.Wait()
-
-		s := open(t, dir, objects.Limits{})
-		newest := -1
-		for i := range 3 {
-			text := read(t, s, fmt.Sprint("k", i))
-			var n int
-			if _, err := fmt.Sscanf(text[:8], "%d", &n); err != nil || text != strings.Repeat(text[:8], 2000) {
-				t.Errorf("k%d is torn: %d bytes, %v", i, len(text), err)
-			}
-			newest = max(newest, n)
-		}
-		if newest < stored {
-			t.Errorf("%d was stored, but the newest is %d", stored, newest)
-		}
-		if n := blobs(t, dir); n != 3 || s.Used() != 3*16_000 {
-			t.Errorf("%d blobs for 3 objects, %d bytes used", n, s.Used())
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
