@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/inprocess"
 	"github.com/crosscomm/crosscomm-go/ossserver"
@@ -175,14 +174,7 @@ func isForEndpoint(r *http.Request) bool {
 func (srv *server) serveEndpoint(run *serverRun, w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	// Neither reading nor writing ends with the context.
-	defer context.AfterFunc(run.ctx, func() {
-		cancel()
-		control := http.NewResponseController(w)
-		past := time.Unix(1, 0)
-		_ = control.SetReadDeadline(past)
-		_ = control.SetWriteDeadline(past)
-	})()
+	defer context.AfterFunc(run.ctx, cancel)()
 	run.endpoint.server.ServeHTTP(w, r.WithContext(ctx))
 }
 

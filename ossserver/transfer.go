@@ -1,6 +1,7 @@
 package ossserver
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -29,6 +30,8 @@ type transfer struct {
 	r     *http.Request
 	limit *http.ResponseController
 	stall time.Duration
+	// detach stops ending the transfer with the context of the request.
+	detach func() bool
 
 	begun  bool // to read the body
 	ended  bool // the body was read to its end
@@ -37,6 +40,8 @@ type transfer struct {
 
 func newTransfer(w http.ResponseWriter, r *http.Request, stall time.Duration) *transfer {
 	t := &transfer{w: w, r: r, limit: http.NewResponseController(w), stall: stall}
+	// Neither reading nor writing ends with the context by itself.
+	t.detach = context.AfterFunc(r.Context(), func() { t.allow(t.limit.SetReadDeadline); t.allow(t.limit.SetWriteDeadline) })
 	if r.ContentLength == 0 {
 		t.ended = true
 	} else {
@@ -47,9 +52,18 @@ func newTransfer(w http.ResponseWriter, r *http.Request, stall time.Duration) *t
 	return t
 }
 
-func (t *transfer) allowRead() { _ = t.limit.SetReadDeadline(time.Now().Add(t.stall)) }
+func (t *transfer) allowRead() { t.allow(t.limit.SetReadDeadline) }
 
-func (t *transfer) allowWrite() { _ = t.limit.SetWriteDeadline(time.Now().Add(t.stall)) }
+func (t *transfer) allowWrite() { t.allow(t.limit.SetWriteDeadline) }
+
+// allow gives the peer the time of a stall, or none if the context has ended.
+// That is looked at last, since it may end at any time.
+func (t *transfer) allow(setDeadline func(time.Time) error) {
+	_ = setDeadline(time.Now().Add(t.stall))
+	if t.r.Context().Err() != nil {
+		_ = setDeadline(time.Unix(1, 0))
+	}
+}
 
 // bodyError is the error of a body: the client's fault, or that of the way to
 // it.
@@ -116,6 +130,7 @@ func (t *transfer) send(object *objects.Reader, offset, length int64) error {
 // it: the connection may go on to other handlers. The limit for reading stays,
 // since net/http may still read; it sets its own for the next request.
 func (t *transfer) finish() {
+	t.detach()
 	t.allowWrite()
 	_ = t.limit.Flush()
 	_ = t.limit.SetWriteDeadline(time.Time{})
