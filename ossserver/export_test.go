@@ -1,0 +1,12 @@
+package ossserver
+
+import "time"
+
+// SetStall shortens for a test how long a peer may stall.
+func (s *Server) SetStall(d time.Duration) { s.stall = d }
+
+// ParseRange and CheckKey are for fuzz tests.
+var (
+	ParseRange = parseRange
+	CheckKey   = checkKey
+)
