@@ -24,8 +24,8 @@ def say(**line):
     out.write(json.dumps(line) + "\n")
 
 
-def listen(name, service):
-    @service.message_listener()
+def listen(name, service, download_directory):
+    @service.message_listener(download_directory=download_directory)
     async def handler(message):
         content = message.content
         pytype = type(content).__name__
@@ -35,11 +35,12 @@ def listen(name, service):
             to=message.to_client_id, msg_id=message.msg_id, content=json.dumps(content), pytype=pytype, oss_key=message.oss_key)
 
 
-async def new(name, role, port, client_id=None, interval=30, timeout=60):
+async def new(name, role, port, client_id=None, interval=30, timeout=60, env=None, download_directory=None):
+    os.environ.update(env or {})  # the OSS settings are read when a service is made
     service = CrossCommService(role=role, ip="127.0.0.1", port=port, client_id=client_id,
                                heartbeat_interval=interval, heartbeat_timeout=timeout)
     services[name] = service
-    listen(name, service)
+    listen(name, service, download_directory)
     return service.client_id
 
 
@@ -76,6 +77,27 @@ async def send_many(name, count, to, prefix):
         if not await services[name].send_message(f"{prefix}{i}", CommMsgType.TEXT, to):
             return i
     return count
+
+
+async def send_and_lose(name, type, path, to):
+    """Sends a file that is deleted between its upload and the message."""
+    service = services[name]
+    upload = service._upload_file_for_message
+
+    def upload_and_delete(*args):
+        content, key = upload(*args)
+        assert key and service.oss_manager.delete_file(key) and not service.oss_manager.key_exists(key)
+        return content, key
+
+    service._upload_file_for_message = upload_and_delete
+    try:
+        return await service.send_message(path, CommMsgType(type), to)
+    finally:
+        service._upload_file_for_message = upload
+
+
+async def download(name, key, directory):
+    return services[name].download_file_manually(key, directory)
 
 
 async def list_clients(name, online):
@@ -128,9 +150,9 @@ async def try_lock(path):
         return False
 
 
-commands = {f.__name__: f for f in (new, start_server, stop_server, login, logout, send, send_many, list_clients,
-                                    online, stop_heartbeats, heartbeat_once, connected, read_state, write_state,
-                                    lock, unlock, try_lock)}
+commands = {f.__name__: f for f in (new, start_server, stop_server, login, logout, send, send_many, send_and_lose,
+                                    download, list_clients, online, stop_heartbeats, heartbeat_once, connected,
+                                    read_state, write_state, lock, unlock, try_lock)}
 
 
 async def run(order):
