@@ -41,6 +41,9 @@ func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer in.Body.Close()
 		defer func() {
 			err := error(io.EOF)
+			if ctxErr := in.Context().Err(); ctxErr != nil {
+				err = ctxErr // what there is of the answer may not be all
+			}
 			if p := recover(); p != nil {
 				err = fmt.Errorf("the handler panicked: %v", p)
 				if e, ok := p.(error); ok && errors.Is(e, http.ErrAbortHandler) {
@@ -78,7 +81,7 @@ func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	ctx := r.Context()
-	stop := context.AfterFunc(ctx, func() { reader.CloseWithError(ctx.Err()) })
+	stop := context.AfterFunc(ctx, func() { writer.CloseWithError(ctx.Err()) })
 	resp.Body = &body{reader, stop}
 	return resp, nil
 }
