@@ -30,13 +30,18 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	for _, name := range ossSettings { // a developer's own must not be used
+		os.Unsetenv(name)
+	}
 	// Where the ids of the program's clients are kept track of.
 	dir, err := os.MkdirTemp("", "crosscomm-test")
 	if err != nil {
 		panic(err)
 	}
 	os.Setenv("XDG_CACHE_HOME", dir)
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	// net/http lingers for half a second at a request that was cut.
+	lingering := goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
+	goleak.VerifyTestMain(m, lingering, goleak.Cleanup(func(code int) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))
@@ -54,11 +59,21 @@ type command struct {
 
 func start(t *testing.T, stdin io.Reader, args ...string) *command {
 	t.Helper()
+	return launch(t, func(con console) console {
+		con.stdin = stdin
+		return con
+	}, args...)
+}
+
+// launch is start with a console that is changed.
+func launch(t *testing.T, change func(console) console, args ...string) *command {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
 	c := &command{t: t, stdout: bufio.NewReader(r), pipe: r, stderr: new(lockedBuffer), code: make(chan int, 1), stop: cancel}
+	con := change(console{stdin: strings.NewReader(""), stdout: w, stderr: c.stderr})
 	go func() {
-		code := run(ctx, args, console{stdin: stdin, stdout: w, stderr: c.stderr})
+		code := run(ctx, args, con)
 		w.Close()
 		c.code <- code
 	}()
@@ -93,13 +108,22 @@ func (c *command) broken() { c.pipe.CloseWithError(errors.New("nobody reads this
 // name.
 func (c *command) event(name string) map[string]any {
 	c.t.Helper()
+	e := c.next()
+	if e["event"] != name {
+		c.t.Fatalf("got %v, want the event %s", e, name)
+	}
+	return e
+}
+
+// next returns the next line of standard output, which must be an event.
+func (c *command) next() (e map[string]any) {
+	c.t.Helper()
 	line, err := c.stdout.ReadString('\n')
 	if err != nil {
-		c.t.Fatalf("no event %s: %v; standard error: %s", name, err, c.stderr)
+		c.t.Fatalf("no event: %v; standard error: %s", err, c.stderr)
 	}
-	var e map[string]any
-	if err := json.Unmarshal([]byte(line), &e); err != nil || e["event"] != name {
-		c.t.Fatalf("got %s, want the event %s (%v)", line, name, err)
+	if err := json.Unmarshal([]byte(line), &e); err != nil {
+		c.t.Fatalf("got %s: %v", line, err)
 	}
 	return e
 }
