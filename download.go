@@ -88,11 +88,12 @@ func (s *Service) transferToDir(ctx context.Context, key, dir string, f func(*do
 	if dir == "" {
 		dir = "."
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
+	path = dir
+	place, err := filepath.Abs(dir)
+	if err != nil {
 		return fail(err)
 	}
-	path = dir
-	release, err := s.transfers.begin(ctx, dir+"\x00"+strings.TrimSuffix(key, "/"))
+	release, err := s.transfers.begin(ctx, place+"\x00"+strings.TrimSuffix(key, "/"))
 	if err != nil {
 		return fail(err)
 	}

@@ -109,9 +109,13 @@ func TestServerAndClient(t *testing.T) {
 	waitForPort(t, port)
 	first := start(t, "client", "-port", port, "-id", "target_client_id")
 	first.prints("listening")
-	second := start(t, "client", "-port", port)
+	path := filepath.Join(t.TempDir(), "a file.txt")
+	if err := os.WriteFile(path, []byte("what is in it"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, "client", "-port", port, path)
 	second.prints("2 clients (only those online: false)", "target_client_id, online: true", "listening")
-	want := map[string]bool{"Hello everyone!": true, "JSON: map[data:test type:notification]": true, "dict: {Action:update ID:123}": true, `11 bytes: "Binary data"`: true, "Private message": true}
+	want := map[string]bool{"Hello everyone!": true, "JSON: map[data:test type:notification]": true, "dict: {Action:update ID:123}": true, `11 bytes: "Binary data"`: true, "Private message": true, "file " + path + " is now ": true}
 	for end := time.After(testkit.Patience); len(want) > 0; {
 		var line string
 		select {
@@ -120,8 +124,14 @@ func TestServerAndClient(t *testing.T) {
 			t.Fatalf("it does not print %v", want)
 		}
 		for text := range want {
-			if strings.Contains(line, text) {
-				delete(want, text)
+			if !strings.Contains(line, text) {
+				continue
+			}
+			delete(want, text)
+			if _, name, ok := strings.Cut(line, " is now "); ok {
+				if got, err := os.ReadFile(filepath.Join(first.cmd.Dir, name)); err != nil || string(got) != "what is in it" {
+					t.Errorf("the file has %q, %v", got, err)
+				}
 			}
 		}
 	}
@@ -161,6 +171,10 @@ func TestEmbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	said := make(chan string, 1)
 	client.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
 		said <- m.Text()
@@ -168,6 +182,9 @@ func TestEmbed(t *testing.T) {
 	}, crosscomm.ListenerOptions{From: crosscomm.ServerID})
 	if err := client.Login(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if err := client.SendMessage(t.Context(), path, crosscomm.TypeFile, crosscomm.All); err != nil {
+		t.Error(err)
 	}
 	resp, err = http.Post("http://127.0.0.1:"+port+"/say", "text/plain", strings.NewReader("hello from HTTP"))
 	if err != nil || resp.StatusCode != http.StatusOK {

@@ -1,8 +1,8 @@
 // Command client is the client of the original's documentation: a listener for
-// each type of message, a message of each type, both lists of clients, and then
-// it stays until Ctrl-C.
+// each type of message, a message of each type, the files and folders that are
+// named, both lists of clients, and then it stays until Ctrl-C.
 //
-//	go run ./examples/client -ip 192.168.1.10 -id desk
+//	go run ./examples/client -ip 192.168.1.10 -id desk photo.jpg
 package main
 
 import (
@@ -19,16 +19,20 @@ func main() {
 	ip := flag.String("ip", "127.0.0.1", "the server's address")
 	port := flag.Int("port", 9898, "the server's port")
 	id := flag.String("id", "example_client", "this client's id")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: client [flags] [files and folders to send]")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *ip, *port, *id); err != nil {
+	if err := run(ctx, *ip, *port, *id, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, ip string, port int, id string) error {
+func run(ctx context.Context, ip string, port int, id string, files []string) error {
 	client, err := crosscomm.New(crosscomm.Config{
 		Role:     crosscomm.Client,
 		IP:       ip,
@@ -49,6 +53,9 @@ func run(ctx context.Context, ip string, port int, id string) error {
 	defer client.Logout(context.Background())
 
 	if err := sendAll(ctx, client); err != nil {
+		return err
+	}
+	if err := sendFiles(ctx, client, files); err != nil {
 		return err
 	}
 	if err := printLists(ctx, client); err != nil {
@@ -95,13 +102,21 @@ func listen(client *crosscomm.Service) {
 		return nil
 	}, crosscomm.ListenerOptions{Type: crosscomm.TypeBytes})
 
-	// Files, images and folders of peers that use object storage arrive with
-	// the key under which they lie there.
-	for _, t := range []crosscomm.MsgType{crosscomm.TypeFile, crosscomm.TypeImage, crosscomm.TypeFolder} {
+	// Files, images and folders are on this machine, and whole, when the listener
+	// is called.
+	for t, dir := range map[crosscomm.MsgType]string{
+		crosscomm.TypeFile:   "downloads/files",
+		crosscomm.TypeImage:  "downloads/images",
+		crosscomm.TypeFolder: "downloads/folders",
+	} {
 		client.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
-			fmt.Printf("%s %s, OSS key %q\n", m.MsgType, m.Text(), m.OSSKey)
+			if err := m.Err(); err != nil {
+				// It stays in the store: client.DownloadFileManually can try again.
+				return fmt.Errorf("%s %s: %w", m.MsgType, m.Text(), err)
+			}
+			fmt.Printf("%s %s is now %s\n", m.MsgType, m.Text(), m.Path())
 			return nil
-		}, crosscomm.ListenerOptions{Type: t})
+		}, crosscomm.ListenerOptions{Type: t, DownloadDirectory: dir})
 	}
 
 	// From one sender only.
@@ -133,6 +148,24 @@ func sendAll(ctx context.Context, client *crosscomm.Service) error {
 		if err := client.SendMessage(ctx, m.content, m.typ, m.to); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func sendFiles(ctx context.Context, client *crosscomm.Service, files []string) error {
+	for _, path := range files {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		typ := crosscomm.TypeFile
+		if info.IsDir() {
+			typ = crosscomm.TypeFolder
+		}
+		if err := client.SendMessage(ctx, path, typ, crosscomm.All); err != nil {
+			return err
+		}
+		fmt.Println("sent", path)
 	}
 	return nil
 }

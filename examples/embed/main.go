@@ -1,6 +1,6 @@
 // Command embed mounts a crosscomm server in an HTTP service that has routes
-// of its own: clients connect at /ws, /online tells who is there, and what is
-// posted to /say goes to all of them.
+// of its own: clients connect at /ws, their files go by /crosscomm/, /online
+// tells who is there, and what is posted to /say goes to all of them.
 //
 //	go run ./examples/embed
 //	go run ./cmd/crosscomm listen --server ws://127.0.0.1:8080/ws
@@ -24,22 +24,24 @@ import (
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address and port to listen on")
+	data := flag.String("data", "crosscomm-data", "directory for files")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *addr); err != nil {
+	if err := run(ctx, *addr, *data); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, addr string) error {
-	comm, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, NoStateFile: true})
+func run(ctx context.Context, addr, dataDir string) error {
+	comm, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, NoStateFile: true, DataDir: dataDir})
 	if err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws", comm)
+	mux.Handle("/crosscomm/", comm) // files, which OSS clients put and get by their bucket's name
 	mux.HandleFunc("GET /online", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(comm.GetOnlineClients())

@@ -21,22 +21,24 @@ import (
 func main() {
 	ip := flag.String("ip", "0.0.0.0", "address to listen on")
 	port := flag.Int("port", 9898, "port to listen on")
+	data := flag.String("data", "crosscomm-data", "directory for the server's files")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *ip, *port); err != nil {
+	if err := run(ctx, *ip, *port, *data); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, ip string, port int) error {
+func run(ctx context.Context, ip string, port int, data string) error {
 	server, err := crosscomm.New(crosscomm.Config{
 		Role:              crosscomm.Server,
 		IP:                ip,
 		Port:              port,
 		HeartbeatInterval: 30 * time.Second,
 		HeartbeatTimeout:  60 * time.Second,
+		DataDir:           data, // so that it carries files, too
 		Logger:            slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
