@@ -153,6 +153,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // loop is the life of a run, from its first session to its end.
 func (r *clientRun) loop(current *session) {
 	defer close(r.done)
+	defer r.client.closeStores()
 	defer r.work.Wait()
 	defer r.cancel()
 	wait := r.newBackoff()

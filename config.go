@@ -97,8 +97,8 @@ type Config struct {
 	// logged.
 	OnUp   func()
 	OnDown func(err error)
-	// DialContext opens a client's network connections, if not nil, in place of
-	// a net.Dialer. Proxies from the environment (HTTP_PROXY) are not used
+	// DialContext opens a client's network connections to the server, if not nil,
+	// in place of a net.Dialer. Proxies from the environment (HTTP_PROXY) are not used
 	// either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 

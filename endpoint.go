@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -58,7 +59,7 @@ func (srv *server) openEndpoint() (*endpoint, error) {
 	}
 	id, secret := keys.all()
 	own := OSSConfig{Endpoint: "http://127.0.0.1", BucketName: bucketName, AccessKeyID: id, AccessKeySecret: secret}
-	e.store, err = newOSSStore(own, true, inprocess.Transport{Handler: e.server}, nil)
+	e.store, err = newOSSStore(own, inprocess.Transport{Handler: e.server})
 	if err != nil {
 		return nil, errors.Join(err, e.server.Close())
 	}
@@ -207,14 +208,33 @@ func (c *client) offered(content []byte) {
 	if u.Scheme == "wss" {
 		scheme = "https"
 	}
+	dial := c.s.cfg.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	store, err := newOSSStore(OSSConfig{
 		Endpoint: scheme + "://" + u.Host, BucketName: o.Bucket, AccessKeyID: o.AccessKeyID, AccessKeySecret: o.AccessKeySecret,
-	}, true, nil, c.s.cfg.DialContext)
+	}, newTransport(dial))
 	if err != nil {
 		c.s.log.Warn("the server's object store cannot be used", "error", err)
 		return
 	}
 	c.store = store
+}
+
+// closeStores gives up the idle connections to stores.
+func (c *client) closeStores() {
+	c.mu.Lock()
+	offered := c.store
+	c.mu.Unlock()
+	if offered != nil {
+		offered.close()
+	}
+	c.s.ossMu.Lock()
+	defer c.s.ossMu.Unlock()
+	if c.s.oss != nil {
+		c.s.oss.close()
+	}
 }
 
 // storeOfServer returns the store that the server has offered.
@@ -280,7 +300,7 @@ func (s *Service) configuredStore() (ObjectStore, error) {
 	s.ossMu.Lock()
 	defer s.ossMu.Unlock()
 	if s.oss == nil {
-		store, err := newOSSStore(s.cfg.OSS, false, nil, nil)
+		store, err := newOSSStore(s.cfg.OSS, nil)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNoObjectStore, err)
 		}

@@ -27,6 +27,8 @@ const (
 	maxAttempts = 10
 	retryMin    = 100 * time.Millisecond
 	retryMax    = 8 * time.Second
+	// dialTimeout bounds one attempt to reach the store.
+	dialTimeout = 10 * time.Second
 	// stallTimeout ends a connection on which nothing moves.
 	stallTimeout = time.Minute
 	// modeHeader keeps a file's permission bits with its object. It is metadata
@@ -45,9 +47,11 @@ type ossStore struct {
 	client *http.Client
 }
 
-// newOSSStore makes a store. The transport is for tests and for a server's own
-// endpoint; nil stands for the network.
-func newOSSStore(cfg OSSConfig, pathStyle bool, transport http.RoundTripper, dial dialFunc) (*ossStore, error) {
+// newOSSStore makes a store. A transport is given for the endpoint of a crosscomm
+// server, whose bucket has no name in DNS. Nil stands for the network, with the
+// proxy of the environment unless the endpoint is an IP address.
+func newOSSStore(cfg OSSConfig, transport http.RoundTripper) (*ossStore, error) {
+	ofServer := transport != nil
 	endpoint := cfg.Endpoint
 	if !strings.Contains(endpoint, "://") {
 		// The SDK would send the secret's signatures, and the files, in clear.
@@ -62,7 +66,11 @@ func newOSSStore(cfg OSSConfig, pathStyle bool, transport http.RoundTripper, dia
 		return nil, fmt.Errorf("the OSS endpoint %q is not an address such as http://192.168.1.10:9898", cfg.Endpoint)
 	}
 	if transport == nil {
-		transport = newTransport(dial, u.Hostname())
+		t := newTransport(new(net.Dialer).DialContext)
+		if net.ParseIP(u.Hostname()) == nil {
+			t.Proxy = http.ProxyFromEnvironment
+		}
+		transport = t
 	}
 	s := &ossStore{client: &http.Client{
 		Transport:     transport,
@@ -74,7 +82,7 @@ func newOSSStore(cfg OSSConfig, pathStyle bool, transport http.RoundTripper, dia
 		// a whole that came in parts.
 		oss.EnableCRC(false),
 		// A name without a dot has no bucket.name in any DNS.
-		oss.ForcePathStyle(pathStyle || !strings.Contains(u.Hostname(), ".")),
+		oss.ForcePathStyle(ofServer || !strings.Contains(u.Hostname(), ".")),
 	}
 	if cfg.Region != "" {
 		options = append(options, oss.Region(cfg.Region), oss.AuthVersion(oss.AuthV4))
@@ -89,30 +97,19 @@ func newOSSStore(cfg OSSConfig, pathStyle bool, transport http.RoundTripper, dia
 	return s, nil
 }
 
-type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// newTransport makes the network of a store. An address on the LAN is never
-// asked of a proxy; a host name may be.
-func newTransport(dial dialFunc, host string) *http.Transport {
-	proxy := http.ProxyFromEnvironment
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
-	} else {
-		proxy = nil
-	}
-	if net.ParseIP(host) != nil {
-		proxy = nil
-	}
+// newTransport makes the network of a store, without a proxy.
+func newTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
 	return &http.Transport{
-		Proxy: proxy,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
 			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
 			return stallConn{conn}, nil
 		},
-		TLSHandshakeTimeout: 10 * time.Second,
+		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 4 * folderWorkers,
 		IdleConnTimeout:     30 * time.Second,
 		DisableCompression:  true,

@@ -154,6 +154,7 @@ func (p *peer) gone(err error) {
 
 // route brings a frame of an application to whom it is for.
 func (p *peer) route(f frame.Frame, data []byte) {
+	p.warnOfLostFile(f)
 	receivers := 0
 	to := string(f.To)
 	switch to {
@@ -172,6 +173,17 @@ func (p *peer) route(f frame.Frame, data []byte) {
 	if p.log.Enabled(p.run.ctx, slog.LevelDebug) {
 		p.log.Debug("routed", "type", string(f.Type), "from", p.id, "to", to, "bytes", len(data), "receivers", receivers)
 	}
+}
+
+// warnOfLostFile says once what is missing when a peer has sent a file that it
+// had nowhere to put: the original sends the message all the same.
+func (p *peer) warnOfLostFile(f frame.Frame) {
+	if !MsgType(f.Type).file() || len(f.OSSKey) > 0 && string(f.OSSKey) != "null" || p.server.offers(p.run) {
+		return
+	}
+	p.run.warnNoStore.Do(func() {
+		p.log.Warn("a file message without its file passes: its sender has no object store; give this server a data directory, or all peers the same OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET", "client_id", p.id)
+	})
 }
 
 // dispatch brings a frame to the server's own listeners.

@@ -361,7 +361,9 @@ func TestTransfersOutlastTheServer(t *testing.T) {
 	}, crosscomm.ListenerOptions{})
 
 	sent := make(chan error, 1)
-	go func() { sent <- a.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "server") }()
+	go func() {
+		sent <- a.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "server")
+	}()
 	testkit.Receive(t, half)
 	server.stop()
 	server = startServerAt(t, crosscomm.Config{DataDir: dataDir}, addr, func(svc *crosscomm.Service) {

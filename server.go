@@ -58,7 +58,8 @@ type serverRun struct {
 	keeper sync.WaitGroup      // goroutines that outlast the connections
 	keep   context.CancelFunc  // ends those
 
-	endpoint *endpoint // for files; nil if there is none
+	endpoint    *endpoint // for files; nil if there is none
+	warnNoStore sync.Once
 }
 
 func newServer(s *Service) *server {

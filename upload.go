@@ -272,9 +272,9 @@ func (e entry) key() string {
 	return e.name
 }
 
-// usualMode is the mode that a directory is made with, so that it need not be
-// told.
-const usualMode = 0o755
+// usualMode reports whether a directory is made with the mode anyway, but for
+// who may write in it besides the owner, which depends on the receiver's umask.
+func usualMode(mode fs.FileMode) bool { return mode.Perm()&^0o022 == 0o755 }
 
 // walk finds what is to be sent. Symbolic links are not followed, and like
 // pipes, sockets and devices left out. What cannot be read is an error.
@@ -300,7 +300,7 @@ func (u *upload) walk(ctx context.Context, root *os.Root) (entries []entry, err 
 			if err != nil {
 				return &TransferError{Op: Upload, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: &localError{pathless(err)}}
 			}
-			if len(children) == 0 || name != "." && info.Mode().Perm() != usualMode {
+			if len(children) == 0 || name != "." && !usualMode(info.Mode()) {
 				entries = append(entries, entry{name: name, mode: info.Mode(), dir: true})
 			}
 		case d.Type().IsRegular():
