@@ -197,7 +197,7 @@ func (c *rawClient) send(typ, to string, content any, key *string) {
 	}
 }
 
-func bucketOf(t *testing.T, access crosscomm.OSSConfig) *oss.Bucket {
+func bucketOf(t testing.TB, access crosscomm.OSSConfig) *oss.Bucket {
 	t.Helper()
 	web := &http.Client{Transport: &http.Transport{}} // without a proxy
 	t.Cleanup(web.CloseIdleConnections)

@@ -29,7 +29,19 @@ var requirements []byte
 //go:embed testdata/peer.py
 var peerScript string
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(asProcess); role != "" {
+		if err := runAs(role); err != nil {
+			fmt.Fprintln(os.Stderr, role+":", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	for _, name := range []string{"OSS_ENDPOINT", "OSS_BUCKET_NAME", "OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_REGION"} {
+		os.Unsetenv(name) // no test may use a developer's own bucket
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // python returns the interpreter of a virtual environment with the real
 // pywayne, which it makes, once for all tests and runs to come.
@@ -97,7 +109,7 @@ type answer struct {
 
 // pythonInterpreter skips the test, loudly, if there is no Python; in CI that
 // is a failure.
-func pythonInterpreter(t *testing.T) string {
+func pythonInterpreter(t testing.TB) string {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
 		if os.Getenv("CI") != "" {
