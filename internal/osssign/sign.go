@@ -43,15 +43,16 @@ func denied(format string, args ...any) error {
 }
 
 // Verify returns the id of the access key that has signed the request, or an
-// *Error. The function secret returns the secret of a key, if that is known. The
-// signature says nothing of whether the key may do what the request wants.
+// *Error. The function secret returns the secret of a key, if that is known; an
+// empty one is none. The signature says nothing of whether the key may do what
+// the request wants.
 func Verify(r Request, secret func(id string) (string, bool), now time.Time) (id string, err error) {
 	sig, err := parse(r)
 	if err != nil {
 		return "", err
 	}
 	key, ok := secret(sig.id)
-	if !ok {
+	if !ok || key == "" { // with no secret anybody could sign
 		// The same work as for a known key, for it not to show in the time.
 		sig.sign("")
 		return "", &Error{Code: "InvalidAccessKeyId", Message: "The access key id does not exist."}
@@ -68,6 +69,9 @@ func Verify(r Request, secret func(id string) (string, bool), now time.Time) (id
 	}
 	// Only who has the secret is told about the time.
 	if !sig.expires.IsZero() {
+		if sig.date.Sub(now) > maxSkew {
+			return "", denied("The URL is not valid before %s.", sig.date.UTC().Format(time.RFC3339))
+		}
 		if now.After(sig.expires) {
 			return "", denied("The URL has expired at %s.", sig.expires.UTC().Format(time.RFC3339))
 		}
@@ -84,7 +88,7 @@ type signature struct {
 	id      string
 	given   string
 	toSign  string
-	date    time.Time // of a signature in the header
+	date    time.Time // of the signature; V1 has none in the URL
 	expires time.Time // of one in the URL
 	sign    func(secret string) string
 }

@@ -153,6 +153,37 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// A URL of the future would live longer than URLs may.
+func TestURLOfTheFuture(t *testing.T) {
+	found := false
+	for _, v := range readVectors(t) {
+		r, now := v.request(t)
+		if !r.Query.Has("x-oss-signature") {
+			continue
+		}
+		found = true
+		if _, err := osssign.Verify(r, v.secret, now.Add(-10*time.Minute)); err != nil {
+			t.Errorf("10 minutes before its time: %v", err)
+		}
+		if _, err := osssign.Verify(r, v.secret, now.Add(-time.Hour)); code(err) != "AccessDenied" {
+			t.Errorf("an hour before its time: %v", err)
+		}
+	}
+	if !found {
+		t.Error("no vector is a URL of V4")
+	}
+}
+
+// With no secret anybody could sign.
+func TestEmptySecret(t *testing.T) {
+	for _, v := range readVectors(t) {
+		r, now := v.request(t)
+		if _, err := osssign.Verify(r, func(string) (string, bool) { return "", true }, now); code(err) != "InvalidAccessKeyId" {
+			t.Errorf("%s %s: %v", v.Method, v.URI, err)
+		}
+	}
+}
+
 func addAll(q url.Values, v vector, t testing.TB) {
 	r, _ := v.request(t)
 	for name, values := range r.Query {

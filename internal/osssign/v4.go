@@ -63,6 +63,7 @@ func parseV4URL(r Request) (*signature, error) {
 	if err != nil {
 		return nil, err
 	}
+	sig.date = date
 	sig.expires = date.Add(time.Duration(seconds) * time.Second)
 	return sig, nil
 }
