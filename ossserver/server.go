@@ -145,10 +145,12 @@ type request struct {
 // net/http's own do.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &request{Server: s, transfer: newTransfer(w, r, s.stall), id: newRequestID()}
+	defer req.settle() // also if it is cut short by a panic
 	req.set("x-oss-request-id", req.id)
 	req.set("server", "crosscomm")
 	if err := req.serve(); err != nil {
 		req.drain()
+		req.settle()
 		req.fail(err)
 	}
 	req.finish()

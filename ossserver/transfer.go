@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/objects"
@@ -36,12 +37,16 @@ type transfer struct {
 	begun  bool // to read the body
 	ended  bool // the body was read to its end
 	failed bool // the body cannot be read to its end
+
+	mu       sync.Mutex
+	over     bool // the context has ended, so there is no more time
+	detached bool // it is of no matter any more
 }
 
 func newTransfer(w http.ResponseWriter, r *http.Request, stall time.Duration) *transfer {
 	t := &transfer{w: w, r: r, limit: http.NewResponseController(w), stall: stall}
 	// Neither reading nor writing ends with the context by itself.
-	t.detach = context.AfterFunc(r.Context(), func() { t.allow(t.limit.SetReadDeadline); t.allow(t.limit.SetWriteDeadline) })
+	t.detach = context.AfterFunc(r.Context(), t.end)
 	if r.ContentLength == 0 {
 		t.ended = true
 	} else {
@@ -57,11 +62,38 @@ func (t *transfer) allowRead() { t.allow(t.limit.SetReadDeadline) }
 func (t *transfer) allowWrite() { t.allow(t.limit.SetWriteDeadline) }
 
 // allow gives the peer the time of a stall, or none if the context has ended.
-// That is looked at last, since it may end at any time.
 func (t *transfer) allow(setDeadline func(time.Time) error) {
-	_ = setDeadline(time.Now().Add(t.stall))
-	if t.r.Context().Err() != nil {
-		_ = setDeadline(time.Unix(1, 0))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	deadline := time.Now().Add(t.stall)
+	if t.over {
+		deadline = time.Unix(1, 0)
+	}
+	_ = setDeadline(deadline)
+}
+
+// end ends the transfer, since the context has ended.
+func (t *transfer) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.detached {
+		return
+	}
+	t.over = true
+	_ = t.limit.SetReadDeadline(time.Unix(1, 0))
+	_ = t.limit.SetWriteDeadline(time.Unix(1, 0))
+}
+
+// settle makes the end of the context of no matter any more. Net/http ends it
+// also when a body cannot be read, which is to be answered all the same, and
+// shortly.
+func (t *transfer) settle() {
+	t.detach()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.detached = true
+	if t.failed {
+		t.over = false
 	}
 }
 
@@ -101,7 +133,8 @@ func (t *transfer) drain() {
 		return
 	}
 	t.allowRead()
-	_, _ = io.CopyN(io.Discard, t.r.Body, maxDrain)
+	_, err := io.CopyN(io.Discard, t.r.Body, maxDrain)
+	t.failed = err != nil && !errors.Is(err, io.EOF)
 }
 
 // write writes the body of an answer.
@@ -130,7 +163,7 @@ func (t *transfer) send(object *objects.Reader, offset, length int64) error {
 // it: the connection may go on to other handlers. The limit for reading stays,
 // since net/http may still read; it sets its own for the next request.
 func (t *transfer) finish() {
-	t.detach()
+	t.settle()
 	t.allowWrite()
 	_ = t.limit.Flush()
 	_ = t.limit.SetWriteDeadline(time.Time{})
