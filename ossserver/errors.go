@@ -98,7 +98,7 @@ func (req *request) describe(err error) (status int, body xmlError) {
 // printableXML replaces what XML cannot hold.
 func printableXML(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0xFFFE || r == 0xFFFF {
+		if r < ' ' && r != '\n' && r != '\r' && r != '\t' || r == 0xFFFE || r == 0xFFFF {
 			return 0xFFFD
 		}
 		return r
