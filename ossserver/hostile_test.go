@@ -154,9 +154,10 @@ func TestManyKeys(t *testing.T) {
 	for i := range n {
 		want = append(want, fmt.Sprintf("many/%02d/%04d", i%folders, i))
 	}
-	for first := range 8 {
+	const clients = 20 // many puts, one commit
+	for first := range clients {
 		all.Go(func() {
-			for i := first; i < n; i += 8 {
+			for i := first; i < n; i += clients {
 				if err := b.PutObject(want[i], strings.NewReader("")); err != nil {
 					t.Error(err)
 				}

@@ -112,10 +112,7 @@ func (t *transfer) Read(p []byte) (int, error) {
 	n, err := t.r.Body.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):
-		t.ended = true
-		// From now on net/http reads in order to see whether the client is gone,
-		// which no time limit must make it believe.
-		_ = t.limit.SetReadDeadline(time.Time{})
+		t.bodyEnded()
 		return n, io.EOF
 	case err != nil:
 		t.failed = true
@@ -124,8 +121,16 @@ func (t *transfer) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// drain reads what is left of the body before an error is answered, since a
-// client that is still sending sees a reset else. The time for all of it is
+// bodyEnded lifts the time limit for reading: from now on net/http reads in
+// order to see whether the client is gone, and no limit must make it believe
+// so.
+func (t *transfer) bodyEnded() {
+	t.ended = true
+	_ = t.limit.SetReadDeadline(time.Time{})
+}
+
+// drain reads what is left of a body that is not wanted before the answer, since
+// a client that is still sending sees a reset else. The time for all of it is
 // that of one stall. A client that waits to be told to send is not told to.
 func (t *transfer) drain() {
 	waits := !t.begun && strings.EqualFold(t.r.Header.Get("Expect"), "100-continue")
@@ -134,7 +139,12 @@ func (t *transfer) drain() {
 	}
 	t.allowRead()
 	_, err := io.CopyN(io.Discard, t.r.Body, maxDrain)
-	t.failed = err != nil && !errors.Is(err, io.EOF)
+	switch {
+	case errors.Is(err, io.EOF):
+		t.bodyEnded()
+	case err != nil:
+		t.failed = true
+	}
 }
 
 // write writes the body of an answer.
@@ -145,6 +155,7 @@ func (t *transfer) write(text []byte) {
 
 // send writes a range of the object.
 func (t *transfer) send(object *objects.Reader, offset, length int64) error {
+	t.drain() // the limit for reading must not end a long download
 	for length > 0 {
 		t.allowWrite()
 		n, err := object.WriteRange(t.w, offset, min(length, sendStep))

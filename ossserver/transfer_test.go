@@ -229,6 +229,12 @@ func TestTimeLimitsAndSendfile(t *testing.T) {
 	if w.Body.Len() != size {
 		t.Errorf("a slow client got %d of %d bytes", w.Body.Len(), size)
 	}
+	// A body that is not wanted does not limit the time of a download.
+	w = &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	e.ServeHTTP(w, request("GET", "k", strings.NewReader("what for?")))
+	if len(w.read) == 0 || !w.read[len(w.read)-1].IsZero() || w.Body.Len() != size {
+		t.Errorf("after a get with a body the time limits are %v", w.read)
+	}
 	// One that has no time limits is as good.
 	plain := httptest.NewRecorder()
 	e.ServeHTTP(struct{ http.ResponseWriter }{plain}, request("GET", "k", nil))

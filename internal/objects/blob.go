@@ -212,13 +212,16 @@ func (m *md5Sum) close() (sum [md5.Size]byte) {
 	return sum
 }
 
-// syncBlobDir makes the names of new blobs durable. Windows has nothing for
-// that, and some file systems neither.
-func (s *Store) syncBlobDir() error {
+// syncBlobDir makes the names of new blobs durable.
+func (s *Store) syncBlobDir() error { return s.syncDir(blobDir) }
+
+// syncDir makes the names in a directory durable. Windows has nothing for that,
+// and some file systems neither.
+func (s *Store) syncDir(name string) error {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
-	dir, err := s.root.Open(blobDir)
+	dir, err := s.root.Open(name)
 	if err != nil {
 		return err
 	}

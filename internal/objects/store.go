@@ -134,6 +134,9 @@ func (s *Store) open() error {
 		return nil
 	})
 	if err == nil {
+		err = s.syncDir(".") // of what use is an index that is durable under no name
+	}
+	if err == nil {
 		err = s.removeOrphans()
 	}
 	if err != nil {
