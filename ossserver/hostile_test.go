@@ -38,7 +38,11 @@ func signed(handler http.Handler, method, target, body string, header http.Heade
 	var refusal struct{ StringToSign string }
 	text := w.Body.Bytes()
 	if method == http.MethodHead {
-		text, _ = base64.StdEncoding.DecodeString(w.Header()["x-oss-err"][0])
+		for name, values := range w.Header() {
+			if name == "x-oss-err" { // in lower case, as on the wire
+				text, _ = base64.StdEncoding.DecodeString(values[0])
+			}
+		}
 	}
 	_ = xml.Unmarshal(text, &refusal)
 	mac := hmac.New(sha1.New, []byte(keySecret))

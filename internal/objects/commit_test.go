@@ -92,6 +92,66 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
+// A transaction that reports an error may be in the index all the same: then the
+// blob that it points to stays, and so does the one before.
+func TestCommitOfUnknownOutcome(t *testing.T) {
+	s := openStore(t)
+	if _, err := s.Put(t.Context(), "k", strings.NewReader("old"), unknownSize); err != nil {
+		t.Fatal(err)
+	}
+	u, err := s.Initiate("u", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	waiting := func() int {
+		s.commits.mu.Lock()
+		defer s.commits.mu.Unlock()
+		return len(s.commits.waiting)
+	}
+	err = s.commits.update(false, func(*bbolt.Tx) error {
+		all.Go(func() {
+			if _, err := s.Put(t.Context(), "k", strings.NewReader("new"), unknownSize); !mayHaveCommitted(err) {
+				t.Errorf("the put: %v", err)
+			}
+		})
+		all.Go(func() {
+			if _, err := s.PutPart(t.Context(), "u", u.ID, 1, strings.NewReader("part"), Expect{Size: -1}); !mayHaveCommitted(err) {
+				t.Errorf("the part: %v", err)
+			}
+		})
+		all.Go(func() {
+			_ = s.commits.update(false, func(tx *bbolt.Tx) error {
+				tx.OnCommit(func() { panic("after the commit") })
+				return nil
+			})
+		})
+		for waiting() < 3 {
+			runtime.Gosched()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	r, err := s.Open("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if data, err := io.ReadAll(r); err != nil || string(data) != "new" {
+		t.Errorf("the object is %q, %v", data, err)
+	}
+	parts, err := s.Parts("u", u.ID)
+	if err != nil || len(parts) != 1 {
+		t.Fatalf("parts: %+v, %v", parts, err)
+	}
+	if o, err := s.Complete("u", u.ID, []CompletePart{{1, parts[0].ETag}}); err != nil || o.Size != 4 {
+		t.Errorf("completed: %+v, %v", o, err)
+	}
+}
+
 // failingWriter fails after some bytes, as a full disk does.
 type failingWriter struct {
 	io.Writer
