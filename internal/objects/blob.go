@@ -39,8 +39,8 @@ var ecma = crc64.MakeTable(crc64.ECMA)
 const (
 	// chunkSize is how much is read before it is written, and chunksPerPut how
 	// many chunks a put may have in memory.
-	chunkSize    = 64 << 10
-	chunksPerPut = 4
+	chunkSize    = 256 << 10
+	chunksPerPut = 3
 )
 
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
