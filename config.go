@@ -43,8 +43,8 @@ const (
 	DefaultMaxDownloads      = 4
 )
 
-// The limits of [Config.MaxMessageSize]: the protocol's own frames must fit, and
-// there must be room for a few messages in memory.
+// The limits of [Config.MaxMessageSize]: the protocol's own frames must fit,
+// and there must be room for a few messages in memory.
 const (
 	minMessageSize = 512
 	maxMessageSize = 1 << 30
@@ -66,9 +66,9 @@ type Config struct {
 	URL string
 
 	// ClientID is this client's name to all others. It must be unique, have at
-	// most 256 bytes and no control characters, and not be "all" or "server". If
-	// empty, an id is made of the machine's MAC address and a random part, as in
-	// the original.
+	// most 256 bytes and no control characters, and not be "all" or "server".
+	// If empty, an id is made of the machine's MAC address and a random part,
+	// as in the original.
 	ClientID string
 
 	// HeartbeatInterval is how often a client tells that it is alive, and how
@@ -88,18 +88,18 @@ type Config struct {
 	// a bound that doubles with each attempt ("full jitter"), from BackoffMin
 	// (500 ms if zero) up to BackoffMax (30 s if zero).
 	BackoffMin, BackoffMax time.Duration
-	// OnUp is called after each login of a client; OnDown, with the reason, each
-	// time that it has lost the link or its login, except by Logout. A client
-	// reconnects after OnDown unless it has given up: with NoReconnect, or if
-	// the reason is [ErrReplaced] or [ErrLoginRejected]. If it gives up while it
-	// is reconnecting, OnDown is called a second time. The functions are called
-	// one at a time, in order; they may block and use the Service. Panics are
-	// logged.
+	// OnUp is called after each login of a client; OnDown, with the reason,
+	// each time that it has lost the link or its login, except by Logout. A
+	// client reconnects after OnDown unless it has given up: with NoReconnect,
+	// or if the reason is [ErrReplaced] or [ErrLoginRejected]. If it gives up
+	// while it is reconnecting, OnDown is called a second time. The functions
+	// are called one at a time, in order; they may block and use the Service.
+	// Panics are logged.
 	OnUp   func()
 	OnDown func(err error)
-	// DialContext opens a client's network connections to the server, if not nil,
-	// in place of a net.Dialer. Proxies from the environment (HTTP_PROXY) are not used
-	// either way.
+	// DialContext opens a client's network connections to the server, if not
+	// nil, in place of a net.Dialer. Proxies from the environment (HTTP_PROXY)
+	// are not used either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// StateFile is where a server keeps the states of its clients, as YAML,
@@ -111,19 +111,19 @@ type Config struct {
 	// DataDir is the directory for a server's files, which is made if it is
 	// missing. With it the server carries images, files and folders itself: at
 	// its own port, beside the WebSocket, it is an OSS endpoint with a bucket,
-	// whose objects and access keys lie in DataDir. If it is empty it is not, and
-	// the state file lies in the working directory.
+	// whose objects and access keys lie in DataDir. If it is empty it is not,
+	// and the state file lies in the working directory.
 	DataDir string
 	// MaxFileSize bounds the bytes of a file that the endpoint takes, and Quota
 	// those of all that it keeps; there is no bound if they are zero.
 	MaxFileSize, Quota int64
 	// KeepFiles is how long the endpoint keeps a file: forever if zero.
 	KeepFiles time.Duration
-	// OnLogin is called when a client has logged in; OnLogout when it has logged
-	// out (err is nil), or its link has ended otherwise. A client whose id is
-	// taken over by a newer login gets a second OnLogin and no OnLogout. The
-	// functions are called one at a time, in order; they may block and use the
-	// Service. Panics are logged.
+	// OnLogin is called when a client has logged in; OnLogout when it has
+	// logged out (err is nil), or its link has ended otherwise. A client whose
+	// id is taken over by a newer login gets a second OnLogin and no OnLogout.
+	// The functions are called one at a time, in order; they may block and use
+	// the Service. Panics are logged.
 	OnLogin  func(clientID string)
 	OnLogout func(clientID string, err error)
 
@@ -147,8 +147,8 @@ type Config struct {
 	// OSS tells where images, files and folders are kept. Empty fields are
 	// filled from OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID,
 	// OSS_ACCESS_KEY_SECRET and OSS_REGION. If it is empty, a client uses the
-	// endpoint of the server, which gives it an access key when it logs in; and a
-	// server its own.
+	// endpoint of the server, which gives it an access key when it logs in; and
+	// a server its own.
 	OSS OSSConfig
 	// ObjectStore takes the place of OSS, if not nil.
 	ObjectStore ObjectStore
@@ -156,8 +156,8 @@ type Config struct {
 	// time: 4 if zero. The others wait.
 	MaxDownloads int
 	// OnProgress is told how far uploads and downloads have come: ten times a
-	// second at most, and once when each has ended. The calls come one at a time;
-	// what happens during a slow one is summed up.
+	// second at most, and once when each has ended. The calls come one at a
+	// time; what happens during a slow one is summed up.
 	OnProgress func(Progress)
 
 	// Logger is told what happens; nothing is logged if it is nil.

@@ -1,7 +1,8 @@
 // Package crosscomm lets programs on several devices and in several languages
-// exchange text, JSON, dicts and bytes through one WebSocket server. It speaks
-// the wire of pywayne.cross_comm: its Python, Java and Swift programs work with
-// this package's server and with its client, unmodified.
+// exchange text, JSON, dicts, bytes, images, files and folders through one
+// WebSocket server. It speaks the wire of pywayne.cross_comm: its Python, Java
+// and Swift programs work with this package's server and with its client,
+// unmodified.
 //
 // One type, [Service], is both roles. A server:
 //
@@ -9,7 +10,8 @@
 //	…
 //	err = svc.StartServer(ctx) // until ctx ends
 //
-// or, in an HTTP service that is there already, mux.Handle("/ws", svc). A client:
+// or, in an HTTP service that is there already, mux.Handle("/ws", svc). A
+// client:
 //
 //	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, IP: "192.168.1.10", ClientID: "robot-7"})
 //	…
@@ -22,6 +24,14 @@
 //	err = svc.Logout(ctx)
 //
 // A client that loses its link reconnects by itself.
+//
+// Images, files and folders are sent by their path, and are on the receiver's
+// disk when a listener with a [ListenerOptions.DownloadDirectory] is called:
+//
+//	err = svc.SendMessage(ctx, "photo.jpg", crosscomm.TypeImage, "robot-7")
+//
+// Their bytes go through an [ObjectStore]: the server's own if it has a
+// [Config.DataDir], or Aliyun OSS if OSS_* variables say so.
 //
 // # Guarantees
 //
@@ -183,9 +193,9 @@ func (s *Service) IsConnected() bool {
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
 // [ErrNoObjectStore], and a *[TransferError] for a file that could not be read
-// or stored. An upload of more than 16 MiB that was cut goes on where it stopped
-// when the same path is sent again within a week, also by the next run of the
-// program.
+// or stored. An upload of more than 16 MiB that was cut goes on where it
+// stopped when the same path is sent again within a week, also by the next run
+// of the program.
 func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
 	if s.client != nil {
 		return s.client.send(ctx, content, t, toClientID)
@@ -257,9 +267,12 @@ func (s *Service) Addr() net.Addr {
 
 // ServeHTTP makes a server part of any HTTP service: it takes the WebSocket
 // connections that come to it, at any path; one that does not log in within 10
-// s is closed. Any other request is answered with 426 (upgrade required) and a
-// hint. It needs no StartServer, but [Service.Stop] when the program ends: an
-// http.Server does not close WebSockets. A server that was stopped answers 503.
+// s is closed. With a [Config.DataDir] it takes the requests of OSS clients,
+// too, whose paths begin with "/crosscomm/", the bucket's name: mount it also
+// there. Any other request is answered with 426 (upgrade required) and a hint,
+// or, below "/_crosscomm/", with 404. It needs no StartServer, but
+// [Service.Stop] when the program ends: an http.Server does not close
+// WebSockets. A server that was stopped answers 503.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.server == nil {
 		http.Error(w, "this crosscomm.Service is a client", http.StatusInternalServerError)

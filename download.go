@@ -39,9 +39,9 @@ type download struct {
 // object's counts as a folder's if there is something below it: Java sends
 // folders so.
 //
-// Files get their names when they are whole and verified (size, and CRC64 if the
-// store has one). What is there already is not transferred again, and what was
-// cut goes on where it stopped, also when another program calls this. It
+// Files get their names when they are whole and verified (size, and CRC64 if
+// the store has one). What is there already is not transferred again, and what
+// was cut goes on where it stopped, also when another program calls this. It
 // returns within a second after ctx has ended.
 //
 // The error is a *[TransferError], or [ErrNoObjectStore]. It needs no login if
@@ -139,8 +139,8 @@ func (d *download) file(ctx context.Context, key string) (name string, err error
 	return name, nil
 }
 
-// folder downloads all objects below the prefix, which ends in a slash, to their
-// places.
+// folder downloads all objects below the prefix, which ends in a slash, to
+// their places.
 func (d *download) folder(ctx context.Context, prefix string) error {
 	var files, dirs []string
 	total := int64(0)
@@ -203,8 +203,8 @@ func (d *download) chmodDir(ctx context.Context, key, name string) error {
 	return d.root.Chmod(name, receivedMode(info.Mode)|0o700)
 }
 
-// receivedMode is what is taken over of a sender's mode: not what lets everybody
-// write on this machine.
+// receivedMode is what is taken over of a sender's mode: not what lets
+// everybody write on this machine.
 func receivedMode(mode fs.FileMode) fs.FileMode { return mode.Perm() &^ 0o002 }
 
 // forEach calls f for all items, folderWorkers at a time; the first error ends

@@ -81,8 +81,8 @@ func (srv *server) accessKeys() (*accessKeys, error) {
 }
 
 // FileAccess returns the settings with which Python, Java and other peers use
-// the endpoint of a server that has a [Config.DataDir]; addr is the HOST:PORT at
-// which they reach the server. The key may read and write everything. The
+// the endpoint of a server that has a [Config.DataDir]; addr is the HOST:PORT
+// at which they reach the server. The key may read and write everything. The
 // server need not run; the key is made at the first call or start, whichever
 // comes first.
 //
@@ -102,8 +102,8 @@ func (s *Service) FileAccess(addr string) (OSSConfig, error) {
 	return OSSConfig{Endpoint: "http://" + addr, BucketName: bucketName, AccessKeyID: id, AccessKeySecret: secret}, nil
 }
 
-// RevokeFileAccess makes the access keys void that a server's endpoint has given
-// to the client so far: what it has under way fails, too. When it logs in
+// RevokeFileAccess makes the access keys void that a server's endpoint has
+// given to the client so far: what it has under way fails, too. When it logs in
 // again it is given another one. The errors are those of [Service.FileAccess],
 // and that of the file that keeps the keys; the keys are void then, but only as
 // long as this program runs.
@@ -124,8 +124,8 @@ func (s *Service) RevokeFileAccess(clientID string) error {
 	return nil
 }
 
-// offers reports whether clients are given keys to the server's endpoint. If the
-// configuration names another store, that is where everybody's files are.
+// offers reports whether clients are given keys to the server's endpoint. If
+// the configuration names another store, that is where everybody's files are.
 func (srv *server) offers(run *serverRun) bool {
 	return run.endpoint != nil && srv.s.cfg.ObjectStore == nil && !srv.usesCloud()
 }

@@ -229,8 +229,8 @@ func TestFilesOfOddIDs(t *testing.T) {
 	}
 }
 
-// Peers that have not agreed on more see nothing but the original's wire, and no
-// listener, log or list sees a secret.
+// Peers that have not agreed on more see nothing but the original's wire, and
+// no listener, log or list sees a secret.
 func TestSecretsStayPrivate(t *testing.T) {
 	logs := new(logBuffer)
 	server := startFileServer(t, crosscomm.Config{Logger: logs.logger()})

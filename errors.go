@@ -44,14 +44,17 @@ var (
 	// sent.
 	ErrOffline = errors.New("receiver is offline")
 
-	// ErrNoObjectStore: an image, a file or a folder cannot be sent, because
-	// there is no object storage to put it in. Nothing was sent.
+	// ErrNoObjectStore: an image, a file or a folder cannot be sent or
+	// downloaded, because there is no object store for it: no OSS settings, and
+	// no server that has a data directory. The error says which settings are
+	// missing. Nothing was sent.
 	ErrNoObjectStore = errors.New("no object store")
 )
 
 // CloseError tells that a connection was ended by a WebSocket close frame, and
 // by which: its Code, its Reason, and ByPeer if the other side closed first.
-// Find it with errors.As in what [Config.OnDown] and [Config.OnLogout] are given.
+// Find it with errors.As in what [Config.OnDown] and [Config.OnLogout] are
+// given.
 type CloseError = link.CloseError
 
 // Close codes of our own that a server uses; the others are RFC 6455's.

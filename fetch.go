@@ -140,8 +140,8 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	return err
 }
 
-// removeOldParts deletes what was left in the directory of transfers that nobody
-// has gone on with.
+// removeOldParts deletes what was left in the directory of transfers that
+// nobody has gone on with.
 func (d *download) removeOldParts(name string) {
 	dir, err := d.root.Open(name)
 	if err != nil {

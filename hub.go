@@ -57,10 +57,10 @@ func (h *hub) present(m *member, now int64) bool {
 	return m.peer != nil && now-m.lastSeen.Load() < int64(h.s.cfg.HeartbeatTimeout)
 }
 
-// login makes p the connection of its client, and queues the frames of the welcome
-// as the first ones on it. If the client had another connection, that is closed, and
-// returned. A connection that is closing cannot log in: two that repeat their
-// logins would take the id from each other, and both end.
+// login makes p the connection of its client, and queues the frames of the
+// welcome as the first ones on it. If the client had another connection, that
+// is closed, and returned. A connection that is closing cannot log in: two that
+// repeat their logins would take the id from each other, and both end.
 func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 	h.mu.Lock()
 	if isClosed(p.link.Closing()) {
@@ -140,8 +140,8 @@ func (h *hub) alive(p *peer) {
 	}
 }
 
-// send queues a frame for one client, and reports false if that is not present or
-// cannot take it.
+// send queues a frame for one client, and reports false if that is not present
+// or cannot take it.
 func (h *hub) send(to string, data []byte) bool {
 	now := h.now()
 	h.mu.RLock()

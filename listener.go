@@ -27,13 +27,14 @@ type ListenerOptions struct {
 	From string
 	// DownloadDirectory, if not empty, has images, files and folders downloaded
 	// into this directory, which is made if it is missing, before listeners get
-	// their messages; see [Message.Path] and [Message.Err]. A file gets the whole
-	// key as its name there, a folder "folder_" and the time in seconds since
-	// 1970, with the whole keys in it, as in the original. The first listener that
-	// matches a message and has a directory decides for all of them.
+	// their messages; see [Message.Path] and [Message.Err]. A file gets the
+	// whole key as its name there, a folder "folder_" and the time in seconds
+	// since 1970, with the whole keys in it, as in the original. The first
+	// listener that matches a message and has a directory decides for all of
+	// them.
 	//
-	// Meanwhile only those listeners wait that match the message, and these only
-	// with what comes from the same sender after it.
+	// Meanwhile only those listeners wait that match the message, and these
+	// only with what comes from the same sender after it.
 	DownloadDirectory string
 }
 

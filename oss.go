@@ -47,9 +47,10 @@ type ossStore struct {
 	client *http.Client
 }
 
-// newOSSStore makes a store. A transport is given for the endpoint of a crosscomm
-// server, whose bucket has no name in DNS. Nil stands for the network, with the
-// proxy of the environment unless the endpoint is an IP address.
+// newOSSStore makes a store. A transport is given for the endpoint of a
+// crosscomm server, whose bucket has no name in DNS. Nil stands for the
+// network, with the proxy of the environment unless the endpoint is an IP
+// address.
 func newOSSStore(cfg OSSConfig, transport http.RoundTripper) (*ossStore, error) {
 	ofServer := transport != nil
 	endpoint := cfg.Endpoint

@@ -29,8 +29,8 @@ type Progress struct {
 	Err  error // why it has failed, if it is done
 }
 
-// progress collects what Config.OnProgress is told of a transfer. It may be used
-// concurrently.
+// progress collects what Config.OnProgress is told of a transfer. It may be
+// used concurrently.
 type progress struct {
 	s *Service // nil: nobody is told
 

@@ -17,8 +17,8 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
-// cutter makes network connections the next of which break after a random number
-// of bytes, and counts the bytes of all.
+// cutter makes network connections the next of which break after a random
+// number of bytes, and counts the bytes of all.
 type cutter struct {
 	mean atomic.Int64 // how many bytes a connection lasts, on average
 	cuts atomic.Int64 // how many of the next connections break

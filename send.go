@@ -117,8 +117,8 @@ func (c *client) session(ctx context.Context) (*session, error) {
 }
 
 // newMessageFrame makes the frame of a message that an application sends, for
-// which a file must be stored first. Its errors are those of SendMessage that do
-// not depend on the link.
+// which a file must be stored first. Its errors are those of SendMessage that
+// do not depend on the link.
 func (s *Service) newMessageFrame(ctx context.Context, content any, t MsgType, to string) ([]byte, error) {
 	if to != All && to != ServerID {
 		if err := checkID(to); err != nil {

@@ -17,8 +17,8 @@ const (
 
 // serialQueue runs functions one at a time, in the order in which they were
 // added. One that is not ready yet holds up those of the same source after it,
-// and no others. The queue has a goroutine only while there is something to run.
-// The zero value is ready.
+// and no others. The queue has a goroutine only while there is something to
+// run. The zero value is ready.
 type serialQueue struct {
 	mu       sync.Mutex
 	tasks    []task            // whose turn comes
@@ -90,9 +90,9 @@ func (q *serialQueue) release(t task) {
 }
 
 // waitForRoom waits while the bound for the source, or the one for all, is
-// reached, but not longer than until ctx ends, hurry is closed, or the queue is,
-// and reports whether there is room. So what waits can exceed a bound by what the
-// callers add at once.
+// reached, but not longer than until ctx ends, hurry is closed, or the queue
+// is, and reports whether there is room. So what waits can exceed a bound by
+// what the callers add at once.
 func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, source string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

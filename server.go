@@ -226,8 +226,8 @@ func (srv *server) end(run *serverRun) {
 	close(run.ended)
 }
 
-// enter registers a connection or a request about to be served; work.Done of the
-// run must follow. It fails if the server is stopping, or cannot start.
+// enter registers a connection or a request about to be served; work.Done of
+// the run must follow. It fails if the server is stopping, or cannot start.
 func (srv *server) enter() (*serverRun, error) {
 	srv.mu.Lock()
 	if srv.stopped {

@@ -72,8 +72,8 @@ func (s *Service) upload(ctx context.Context, content any, t MsgType) (key strin
 // withdrawTimeout bounds how long is tried to delete what was stored in vain.
 const withdrawTimeout = 2 * time.Second
 
-// withdraw deletes what was stored of something that will not be sent, as far as
-// that is possible soon.
+// withdraw deletes what was stored of something that will not be sent, as far
+// as that is possible soon.
 func (u *upload) withdraw(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
@@ -199,8 +199,8 @@ func (u *upload) put(ctx context.Context, file *os.File, key string, record *upl
 	return nil
 }
 
-// entry is what is sent of a folder: a file, or a directory, whose key ends in a
-// slash.
+// entry is what is sent of a folder: a file, or a directory, whose key ends in
+// a slash.
 type entry struct {
 	name string // relative to the folder, with slashes
 	size int64

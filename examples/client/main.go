@@ -102,8 +102,8 @@ func listen(client *crosscomm.Service) {
 		return nil
 	}, crosscomm.ListenerOptions{Type: crosscomm.TypeBytes})
 
-	// Files, images and folders are on this machine, and whole, when the listener
-	// is called.
+	// Files, images and folders are on this machine, and whole, when the
+	// listener is called.
 	for t, dir := range map[crosscomm.MsgType]string{
 		crosscomm.TypeFile:   "downloads/files",
 		crosscomm.TypeImage:  "downloads/images",
@@ -111,7 +111,8 @@ func listen(client *crosscomm.Service) {
 	} {
 		client.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
 			if err := m.Err(); err != nil {
-				// It stays in the store: client.DownloadFileManually can try again.
+				// It stays in the store: client.DownloadFileManually can try
+				// again.
 				return fmt.Errorf("%s %s: %w", m.MsgType, m.Text(), err)
 			}
 			fmt.Printf("%s %s is now %s\n", m.MsgType, m.Text(), m.Path())

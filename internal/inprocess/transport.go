@@ -13,14 +13,14 @@ import (
 )
 
 // Transport is an http.RoundTripper that gives each request to the Handler, on
-// a goroutine of its own, which ends when the handler returns. The answer's body
-// is written while it is read. It may be used concurrently.
+// a goroutine of its own, which ends when the handler returns. The answer's
+// body is written while it is read. It may be used concurrently.
 type Transport struct {
 	Handler http.Handler
 }
 
-// RoundTrip implements http.RoundTripper. The error is the context's, or that of
-// a handler that panicked before it answered.
+// RoundTrip implements http.RoundTripper. The error is the context's, or that
+// of a handler that panicked before it answered.
 func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	in := r.Clone(r.Context())
 	in.RequestURI = r.URL.RequestURI()
