@@ -155,9 +155,11 @@ type Config struct {
 	// MaxDownloads is how many images, files and folders are downloaded at a
 	// time: 4 if zero. The others wait.
 	MaxDownloads int
-	// OnProgress is told how far uploads and downloads have come: ten times a
-	// second at most, and once when each has ended. The calls come one at a
-	// time; what happens during a slow one is summed up.
+	// OnProgress is told how far each upload and download has come: ten times a
+	// second at most, and at last, with Done, before the method that has begun
+	// it returns, or the listeners of its message are called. The calls for one
+	// transfer come one at a time, those for several may be concurrent; the
+	// transfer waits for them. Panics are logged.
 	OnProgress func(Progress)
 
 	// Logger is told what happens; nothing is logged if it is nil.

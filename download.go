@@ -47,7 +47,7 @@ type download struct {
 // The error is a *[TransferError], or [ErrNoObjectStore]. It needs no login if
 // the store is given by the configuration.
 func (s *Service) DownloadFileManually(ctx context.Context, ossKey, directory string) (path string, err error) {
-	path, err = s.transferToDir(ctx, ossKey, directory, func(d *download) (string, error) {
+	path, err = s.transferToDir(ctx, ossKey, baseName(ossKey), directory, func(d *download) (string, error) {
 		if strings.HasSuffix(ossKey, "/") {
 			return d.manualFolder(ctx, ossKey)
 		}
@@ -76,8 +76,8 @@ func (d *download) manualFolder(ctx context.Context, prefix string) (string, err
 }
 
 // transferToDir runs f for a directory, one transfer of the key into it at a
-// time, and returns the path that f has made there.
-func (s *Service) transferToDir(ctx context.Context, key, dir string, f func(*download) (string, error)) (path string, err error) {
+// time, and returns the path that f has made there. People call it by the name.
+func (s *Service) transferToDir(ctx context.Context, key, name, dir string, f func(*download) (string, error)) (path string, err error) {
 	store, err := s.objectStore(ctx)
 	if err != nil {
 		return "", err
@@ -107,17 +107,20 @@ func (s *Service) transferToDir(ctx context.Context, key, dir string, f func(*do
 	}
 	defer root.Close()
 	d := &download{s: s, store: store, root: root, dir: dir, names: newNamer()}
-	d.told = s.newProgress(Progress{Op: Download, Key: key, Path: dir, Files: 1})
-	name, err := f(d)
-	if name != "" {
-		path = filepath.Join(dir, filepath.FromSlash(name))
+	d.told = s.newProgress(Progress{Op: Download, Key: key, Path: dir, Name: name, Files: 1})
+	local, err := f(d)
+	if local != "" {
+		path = d.path(local)
+		d.told.change(func(p *Progress) { p.Path = path })
 	}
-	d.told.change(func(p *Progress) { p.Path = path })
 	if err := d.told.done(err); err != nil {
 		return fail(err)
 	}
 	return path, nil
 }
+
+// path returns the path of a name in the directory.
+func (d *download) path(name string) string { return filepath.Join(d.dir, filepath.FromSlash(name)) }
 
 // hasBelow reports whether there is any object below the prefix.
 func (d *download) hasBelow(ctx context.Context, prefix string) bool {
@@ -132,7 +135,10 @@ func (d *download) file(ctx context.Context, key string) (name string, err error
 	if name, err = d.names.file(key); err != nil {
 		return "", err
 	}
-	if err := d.fetch(ctx, key, name, func(size int64) { d.told.change(func(p *Progress) { p.Total = size }) }); err != nil {
+	begun := func(size int64) {
+		d.told.change(func(p *Progress) { p.Total, p.Path = size, d.path(name) })
+	}
+	if err := d.fetch(ctx, key, name, begun); err != nil {
 		return name, err
 	}
 	d.told.fileDone()
@@ -182,7 +188,7 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 	err := forEach(ctx, files, func(ctx context.Context, key string) error {
 		err := d.fetch(ctx, key, names[key], nil)
 		if err != nil {
-			return &TransferError{Op: Download, Key: key, Path: filepath.Join(d.dir, filepath.FromSlash(names[key])), Err: err}
+			return &TransferError{Op: Download, Key: key, Path: d.path(names[key]), Err: err}
 		}
 		d.told.fileDone()
 		return nil

@@ -478,7 +478,7 @@ func TestProgress(t *testing.T) {
 		var last crosscomm.Progress
 		for !last.Done {
 			p := testkit.Receive(t, events)
-			if p.Op != op || p.Bytes < last.Bytes || p.File < last.File || p.File > p.Files || p.Total != 0 && p.Bytes > p.Total {
+			if p.Op != op || p.Name == "" || p.Bytes < last.Bytes || p.File < last.File || p.File > p.Files || p.Total != 0 && p.Bytes > p.Total {
 				t.Errorf("got %+v after %+v", p, last)
 			}
 			last = p

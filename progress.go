@@ -18,7 +18,10 @@ const (
 type Progress struct {
 	Op   string // Upload or Download
 	Key  string // the object, or the folder's prefix
-	Path string // the file or folder on this machine
+	Path string // the file or folder on this machine; for a download its directory, until it is known
+	// Name is what people call it: the base name of the sender's path, or, if
+	// that is not known, of the key.
+	Name string
 
 	Bytes int64 // moved so far, those included that were there from an earlier try
 	Total int64 // how many it will be; 0 as long as that is not known
@@ -29,48 +32,42 @@ type Progress struct {
 	Err  error // why it has failed, if it is done
 }
 
-// progress collects what Config.OnProgress is told of a transfer. It may be
-// used concurrently.
+// progress collects what Config.OnProgress is told of a transfer. It may be used
+// concurrently.
 type progress struct {
-	s *Service // nil: nobody is told
+	s *Service
 
-	mu      sync.Mutex
-	now     Progress
-	last    time.Time
-	waiting bool // for its turn to be told
+	mu   sync.Mutex
+	now  Progress
+	last time.Time // when it was told; the zero time for not yet
+
+	telling sync.Mutex // held during a call
 }
 
 // newProgress begins a transfer.
-func (s *Service) newProgress(first Progress) *progress {
-	p := &progress{now: first}
-	if s.cfg.OnProgress != nil {
-		p.s = s
-	}
-	return p
-}
+func (s *Service) newProgress(first Progress) *progress { return &progress{s: s, now: first} }
 
 // change changes what is known, and tells of it unless that was done just now.
 func (p *progress) change(f func(*Progress)) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.now.Done {
-		return
-	}
 	f(&p.now)
-	if p.s == nil || p.waiting || !p.now.Done && time.Since(p.last) < progressEvery {
-		return
+	due := time.Since(p.last) >= progressEvery
+	p.mu.Unlock()
+	// Only one of the workers of a transfer waits for a function that is slow.
+	if due && p.s.cfg.OnProgress != nil && p.telling.TryLock() {
+		p.tell()
 	}
-	// One call at a time waits for its turn, and tells what is true then: a
-	// function that is slow misses the middle, never the end.
-	p.waiting = true
-	p.s.event(func() {
-		p.mu.Lock()
-		p.waiting = false
-		p.last = time.Now()
-		now := p.now
-		p.mu.Unlock()
-		p.s.cfg.OnProgress(now)
-	})
+}
+
+// tell calls the function, with telling held, which it gives up.
+func (p *progress) tell() {
+	defer p.telling.Unlock()
+	defer logPanic(p.s.log, "Config.OnProgress panicked")
+	p.mu.Lock()
+	now := p.now
+	p.last = time.Now()
+	p.mu.Unlock()
+	p.s.cfg.OnProgress(now)
 }
 
 // files returns how many files there are.
@@ -84,8 +81,15 @@ func (p *progress) add(n int64) { p.change(func(now *Progress) { now.Bytes += n 
 
 func (p *progress) fileDone() { p.change(func(now *Progress) { now.File++ }) }
 
-// done ends it, and returns err.
+// done ends it, which is told before done returns, and returns err. Nothing may
+// change any more.
 func (p *progress) done(err error) error {
-	p.change(func(now *Progress) { now.Done, now.Err = true, err })
+	p.mu.Lock()
+	p.now.Done, p.now.Err = true, err
+	p.mu.Unlock()
+	if p.s.cfg.OnProgress != nil {
+		p.telling.Lock()
+		p.tell()
+	}
 	return err
 }

@@ -39,6 +39,10 @@ func (r *receivedFile) outcome() (path string, err error) {
 func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame) *receivedFile {
 	t := MsgType(f.Type)
 	key, ok := frame.Unquote(f.OSSKey)
+	name, named := frame.Unquote(f.Content)
+	if !named || baseName(name) == "" {
+		name = key
+	}
 	if !t.file() || !ok || key == "" {
 		return nil
 	}
@@ -51,9 +55,9 @@ func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame)
 		how.work.Go(func() {
 			defer close(r.done)
 			defer logPanic(s.log, "a download panicked")
-			r.path, r.err = s.receive(how.ctx, key, t, dir)
+			r.path, r.err = s.receive(how.ctx, key, baseName(name), t, dir)
 			if r.err != nil {
-				s.log.Error("a file could not be downloaded", "key", key, "error", r.err)
+				s.log.Warn("a file could not be downloaded", "key", key, "error", r.err)
 			}
 		})
 		return r
@@ -62,8 +66,8 @@ func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame)
 }
 
 // receive downloads a file, or a folder to a new directory.
-func (s *Service) receive(ctx context.Context, key string, t MsgType, dir string) (string, error) {
-	return s.transferToDir(ctx, key, dir, func(d *download) (string, error) {
+func (s *Service) receive(ctx context.Context, key, name string, t MsgType, dir string) (string, error) {
+	return s.transferToDir(ctx, key, name, dir, func(d *download) (string, error) {
 		if t == TypeFolder {
 			return d.newFolder(ctx, key)
 		}

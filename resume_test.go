@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -24,6 +23,9 @@ type cutter struct {
 	cuts atomic.Int64 // how many of the next connections break
 	sent atomic.Int64
 	got  atomic.Int64
+
+	limit   int64  // of bytes, either way
+	reached func() // is called, if not nil, when there have been more
 }
 
 func (c *cutter) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -47,13 +49,17 @@ type cutConn struct {
 
 func (c *cutConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.c.got.Add(int64(n))
+	if c.c.got.Add(int64(n)) > c.c.limit && c.c.reached != nil {
+		c.c.reached()
+	}
 	return n, c.cut(n, err)
 }
 
 func (c *cutConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	c.c.sent.Add(int64(n))
+	if c.c.sent.Add(int64(n)) > c.c.limit && c.c.reached != nil {
+		c.c.reached()
+	}
 	return n, c.cut(n, err)
 }
 
@@ -128,19 +134,11 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// stopAfter ends a context when a transfer has moved n bytes.
-func stopAfter(n int64) (ctx context.Context, progress func(crosscomm.Progress), first func() crosscomm.Progress) {
+// stopAfter returns a context that ends when n bytes have passed the network
+// either way.
+func stopAfter(n int64) (context.Context, *cutter) {
 	ctx, cancel := context.WithCancel(context.Background())
-	var once sync.Once
-	var p0 crosscomm.Progress
-	return ctx, func(p crosscomm.Progress) {
-			once.Do(func() { p0 = p })
-			if p.Bytes >= n {
-				cancel()
-			}
-		}, func() crosscomm.Progress {
-			return p0
-		}
+	return ctx, &cutter{limit: n, reached: cancel}
 }
 
 // A program that is ended in the middle of an upload, and sends the same file
@@ -157,8 +155,8 @@ func TestUploadResumesAfterRestart(t *testing.T) {
 		path string
 	}{{crosscomm.TypeFile, "f.bin"}, {crosscomm.TypeFolder, "folder"}} {
 		path := filepath.Join(dir, send.path)
-		ctx, progress, _ := stopAfter(40 << 20)
-		a := newClient(t, server.addr, "a", crosscomm.Config{OnProgress: progress})
+		ctx, broken := stopAfter(40 << 20)
+		a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
 		if err := a.Login(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -218,8 +216,8 @@ func TestUploadOfAnotherFileOfTheName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, progress, _ := stopAfter(24 << 20)
-	a := newClient(t, server.addr, "a", crosscomm.Config{OnProgress: progress})
+	ctx, broken := stopAfter(24 << 20)
+	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
 	if err := a.Login(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -260,13 +258,16 @@ func TestDownloadResumes(t *testing.T) {
 
 	cut := func() {
 		t.Helper()
-		ctx, progress, _ := stopAfter(30 << 20)
-		b, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, OSS: accessOf(t, server), OnProgress: progress})
-		if err != nil {
+		ctx, broken := stopAfter(30 << 20)
+		b := newClient(t, server.addr, "b", crosscomm.Config{DialContext: broken.dial})
+		if err := b.Login(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.DownloadFileManually(ctx, key, dir); !errors.Is(err, context.Canceled) {
 			t.Fatalf("it was not cut: %v", err)
+		}
+		if err := b.Logout(context.Background()); err != nil {
+			t.Fatal(err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, key)); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("the half of it has its name: %v", err)
@@ -338,15 +339,14 @@ func TestTransfersOutlastTheServer(t *testing.T) {
 	source, target := t.TempDir(), t.TempDir()
 	data := noise(4, 64<<20)
 	writeTree(t, source, map[string]string{"f": string(data)})
-	half := make(chan struct{}, 100)
-	a := newClient(t, addr, "a", crosscomm.Config{OnProgress: func(p crosscomm.Progress) {
-		if !p.Done && p.Bytes > p.Total/3 {
-			select {
-			case half <- struct{}{}:
-			default:
-			}
+	half := make(chan struct{}, 1)
+	cable := &cutter{limit: 20 << 20, reached: func() {
+		select {
+		case half <- struct{}{}:
+		default:
 		}
-	}})
+	}}
+	a := newClient(t, addr, "a", crosscomm.Config{DialContext: cable.dial})
 	if err := a.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -376,6 +376,7 @@ func TestTransfersOutlastTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := testkit.Receive(t, keys)
+	cable.sent.Store(0)
 	for len(half) > 0 {
 		<-half
 	}

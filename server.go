@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/ossserver"
 )
 
 // subprotocol is offered by our client and selected by our server. The
@@ -102,7 +103,11 @@ func (srv *server) begin() (*serverRun, error) {
 	run := &serverRun{links: map[*link.Link]bool{}, ready: make(chan struct{}), ended: make(chan struct{})}
 	var err error
 	if run.endpoint, err = srv.openEndpoint(); err != nil {
-		return nil, fmt.Errorf("crosscomm: the data directory %s cannot be used: %w", srv.s.cfg.DataDir, err)
+		hint := ""
+		if errors.Is(err, ossserver.ErrInUse) {
+			hint = " (is another server running? stop it, or choose another directory)"
+		}
+		return nil, fmt.Errorf("crosscomm: the data directory %s cannot be used: %w%s", srv.s.cfg.DataDir, err, hint)
 	}
 	run.ctx, run.cancel = context.WithCancel(context.Background())
 	var keepCtx context.Context
@@ -149,6 +154,15 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	var conns sync.WaitGroup
+	hs.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			conns.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			conns.Done()
+		}
+	}
 	<-run.ready
 	failed := make(chan error, 1)
 	go func() { failed <- hs.Serve(l) }()
@@ -166,6 +180,7 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 	}
 	run.work.Done()
 	_ = srv.stopRun(context.WithoutCancel(ctx), run)
+	conns.Wait() // net/http lingers for half a second on one that was cut
 	log.Info("stopped", "addr", l.Addr().String())
 	return err
 }

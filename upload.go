@@ -50,7 +50,7 @@ func (s *Service) upload(ctx context.Context, content any, t MsgType) (key strin
 		key = s.newKey(name, t)
 	}
 	u := &upload{s: s, store: store, key: key, path: name}
-	u.told = s.newProgress(Progress{Op: Upload, Key: key, Path: name, Files: 1, Total: info.Size()})
+	u.told = s.newProgress(Progress{Op: Upload, Key: key, Path: name, Name: givenName(name), Files: 1, Total: info.Size()})
 	if t == TypeFolder {
 		u.told.now.Total = 0
 		err = u.folder(ctx, record)
@@ -88,6 +88,20 @@ func (u *upload) withdraw(ctx context.Context) {
 		}
 	}
 	_ = forEach(ctx, keys, u.store.Delete)
+}
+
+// baseName is the last part of a path of any system, or of a key.
+func baseName(name string) string {
+	name = strings.TrimRight(name, `/\`)
+	return name[strings.LastIndexAny(name, `/\`)+1:]
+}
+
+// givenName is the base name of a path of this system, which may be ".".
+func givenName(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		name = abs
+	}
+	return filepath.Base(name)
 }
 
 // pathOf returns the path that a file message is sent with.

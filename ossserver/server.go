@@ -69,8 +69,11 @@ type Server struct {
 	stall  time.Duration // stallTime, but in tests
 }
 
+// ErrInUse is returned by [New] if another process has the directory open.
+var ErrInUse = objects.ErrInUse
+
 // New opens the directory. It returns an error if a field of the configuration
-// is missing, or the directory cannot be used.
+// is missing, or the directory cannot be used; see [ErrInUse].
 func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Dir == "":

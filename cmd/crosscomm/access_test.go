@@ -168,7 +168,7 @@ func TestStartUpLine(t *testing.T) {
 		lines[3] != "  crosscomm server --port "+port[1]+" --advertise 10.1.2.3 --data-dir '"+dir+"' --print-oss-env > .env\n" {
 		t.Errorf("got %s", lines)
 	}
-	start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", dir, "--json").ends(exitFail, "another server is using it")
+	start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", dir, "--json").ends(exitFail, "in use by another process")
 	server.stop()
 	server.ends(exitOK, "stopped")
 }

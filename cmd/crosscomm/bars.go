@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -99,14 +97,8 @@ func (b *bars) end() {
 	b.screen.leave()
 }
 
-// barName is the last part of the path. A download is known by its key: until
-// it has ended only the directory is known.
 func barName(p crosscomm.Progress) string {
-	name := filepath.Base(p.Path)
-	if p.Op == crosscomm.Download || name == "." {
-		name = path.Base(p.Key)
-	}
-	return runewidth.Truncate(strings.ReplaceAll(printable(name), "\t", " "), nameWidth, "…")
+	return runewidth.Truncate(strings.ReplaceAll(printable(p.Name), "\t", " "), nameWidth, "…")
 }
 
 func (b *bar) percent(stat decor.Statistics) string {

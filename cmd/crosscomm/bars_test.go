@@ -125,7 +125,7 @@ func TestBars(t *testing.T) {
 			"head":  `^listening as desk at ws://[^ ]+$`,
 			"text":  `^\d\d:\d\d:\d\d  text \w+ → all  text: hello \w+$`,
 			"saved": `^\d\d:\d\d:\d\d  \w+ → all  (image|file|folder): .*, saved as /[^ ]+$`,
-			"bar":   `^\d+_[^ ]+ +\[.+\] 100 %  (file 2 of 2, )?[\d.]+ M?B$`,
+			"bar":   `^(empty|folder|照片\\x1b\[31m\.jpg) +\[.+\] 100 %  (file 2 of 2, )?[\d.]+ M?B$`,
 		} {
 			if regexp.MustCompile(pattern).MatchString(line) {
 				kind = k
@@ -175,11 +175,9 @@ func TestBarDetails(t *testing.T) {
 		}
 	}
 	for want, p := range map[string]crosscomm.Progress{
-		"1_ab.txt":     {Op: "download", Key: "a/1_ab.txt", Path: "/inbox"},
-		"1_ab_folder":  {Op: "download", Key: "a/1_ab_folder/", Path: "/inbox"},
-		"folder":       {Op: "upload", Key: "a/1_ab_folder/", Path: "/some/folder/"},
-		"1_":           {Op: "upload", Key: "a/1_", Path: "."},
-		"一二三四五六七八九十一…": {Op: "upload", Key: "k", Path: "一二三四五六七八九十一二三四"},
+		`a\n b`:        {Name: "a\n\tb"},
+		"folder":       {Name: "folder"},
+		"一二三四五六七八九十一…": {Name: "一二三四五六七八九十一二三四"},
 	} {
 		if got := barName(p); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -44,6 +44,12 @@ func (f clientFlags) config(stderr io.Writer) (cfg crosscomm.Config, done func()
 	return cfg, done, nil
 }
 
+// What --timeout is if it is not given.
+const (
+	messageTimeout = 10 * time.Second // to log in, and to send a message
+	stallTimeout   = time.Minute      // that a file makes no progress: links come back
+)
+
 // login makes a client of the configuration and logs it in within the timeout.
 func login(ctx context.Context, cfg crosscomm.Config, timeout time.Duration) (*crosscomm.Service, error) {
 	svc, err := crosscomm.New(cfg)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/crosscomm/crosscomm-go"
 )
@@ -14,7 +13,7 @@ type downloadCommand struct {
 	Key     string  `arg:"" help:"The key of the image, the file or the folder: the oss_key of its message."`
 	Dir     content `arg:"" help:"The directory to download it to; made if it is missing."`
 	JSON    bool    `name:"json" help:"Print events, one JSON object a line."`
-	Timeout seconds `help:"How long to try to log in, and how long the download may make no progress." default:"10s" placeholder:"DURATION"`
+	Timeout seconds `help:"How long to try to log in (10s without it), and how long the download may make no progress (1m)." placeholder:"DURATION"`
 }
 
 // Help is shown by kong.
@@ -50,13 +49,13 @@ func (c downloadCommand) Run(ctx context.Context, con console) error {
 		return usageError{err.Error()}
 	}
 	if !hasStore(svc.Config().OSS) {
-		if err := loginTo(ctx, svc, time.Duration(c.Timeout)); err != nil {
+		if err := loginTo(ctx, svc, c.Timeout.or(messageTimeout)); err != nil {
 			return err
 		}
 	}
 	path, err := c.download(ctx, svc, report)
 	logout(svc)
-	report.settle(begun(err))
+	report.close()
 	switch {
 	case err != nil:
 		return err
@@ -69,7 +68,7 @@ func (c downloadCommand) Run(ctx context.Context, con console) error {
 }
 
 func (c downloadCommand) download(ctx context.Context, svc *crosscomm.Service, report *reporter) (string, error) {
-	ctx, cancel := report.limit(ctx, time.Duration(c.Timeout))
+	ctx, cancel := report.limit(ctx, c.Timeout.or(stallTimeout))
 	defer cancel()
 	return svc.DownloadFileManually(ctx, c.Key, c.Dir.text)
 }

@@ -38,7 +38,7 @@ With --json it prints {"event": "message", …} with the seven keys of the messa
 // Run is called by kong.
 func (c listenCommand) Run(ctx context.Context, con console) error {
 	report, out, con := newReporter(con, c.JSON)
-	defer report.settle(0)
+	defer report.close()
 	cfg, done, err := c.config(con.stderr)
 	if err != nil {
 		return err

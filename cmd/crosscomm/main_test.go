@@ -36,9 +36,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("XDG_CACHE_HOME", dir)
-	// net/http lingers for half a second at a request that was cut.
-	lingering := goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
-	goleak.VerifyTestMain(m, lingering, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))

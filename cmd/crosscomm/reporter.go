@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go"
 )
-
-// settleTime bounds the wait for the last that is told of a transfer.
-const settleTime = 3 * time.Second
 
 // reporter shows how far files, images and folders have come: as events, or as
 // bars if standard error is a terminal.
@@ -23,17 +19,14 @@ type reporter struct {
 
 	mu      sync.Mutex
 	running map[string]crosscomm.Progress // the furthest that each has come
-	ended   int                           // how many are done
 	moved   func()                        // is called when there is progress, if not nil
-	changed chan struct{}                 // closed and replaced when one is done
-	closed  bool                          // nothing is shown any more
 }
 
 // newReporter returns a reporter, and the console that is to be used as long as
 // it may show bars. There are none with events: standard output may well go to
 // another program that writes to this terminal.
 func newReporter(con console, json bool) (*reporter, *printer, console) {
-	r := &reporter{running: map[string]crosscomm.Progress{}, changed: make(chan struct{})}
+	r := &reporter{running: map[string]crosscomm.Progress{}}
 	if !json && isTerminal(con.stderr) {
 		s := newScreen(con.stderr)
 		r.bars = newBars(s)
@@ -55,9 +48,6 @@ func transferID(p crosscomm.Progress) string { return p.Op + " " + p.Key }
 func (r *reporter) report(p crosscomm.Progress) {
 	r.note(p)
 	r.show(p)
-	if p.Done {
-		r.done(p)
-	}
 }
 
 // note notes how far the transfer has come, and tells if that is further than
@@ -72,6 +62,9 @@ func (r *reporter) note(p crosscomm.Progress) {
 	}
 	furthest.Bytes, furthest.File, furthest.Total = max(p.Bytes, furthest.Bytes), max(p.File, furthest.File), p.Total
 	r.running[id] = furthest
+	if p.Done {
+		delete(r.running, id)
+	}
 	if r.moved != nil {
 		r.moved()
 	}
@@ -80,25 +73,12 @@ func (r *reporter) note(p crosscomm.Progress) {
 func (r *reporter) show(p crosscomm.Progress) {
 	r.told.Lock()
 	defer r.told.Unlock()
-	r.mu.Lock()
-	closed := r.closed
-	r.mu.Unlock()
 	switch {
-	case closed:
 	case r.out != nil:
 		r.out.progress(p)
 	case r.bars != nil:
 		r.bars.show(p)
 	}
-}
-
-func (r *reporter) done(p crosscomm.Progress) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.running, transferID(p))
-	r.ended++
-	close(r.changed)
-	r.changed = make(chan struct{})
 }
 
 // limit returns a context that ends when nothing has moved for d.
@@ -117,46 +97,11 @@ func (r *reporter) limit(ctx context.Context, d time.Duration) (context.Context,
 	}
 }
 
-// settle waits until the end of every transfer that was begun has been told, and
-// of at least as many as are expected: that comes after the call that has made
-// the transfer returns. After that nothing is shown.
-func (r *reporter) settle(expected int) {
-	patience := time.NewTimer(settleTime)
-	defer patience.Stop()
-	for r.wait(expected, patience.C) {
-	}
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
+// close ends all bars. No transfer may be under way.
+func (r *reporter) close() {
 	if r.bars != nil {
 		r.told.Lock()
 		defer r.told.Unlock()
 		r.bars.close()
 	}
-}
-
-// wait waits for a change, and reports false if there is nothing to wait for.
-func (r *reporter) wait(expected int, patience <-chan time.Time) bool {
-	r.mu.Lock()
-	changed, settled := r.changed, len(r.running) == 0 && r.ended >= expected
-	r.mu.Unlock()
-	if settled {
-		return false
-	}
-	select {
-	case <-changed:
-		return true
-	case <-patience:
-		return false
-	}
-}
-
-// begun returns how many transfers a call that has returned err must have made
-// of one.
-func begun(err error) int {
-	var te *crosscomm.TransferError
-	if err == nil || errors.As(err, &te) && te.Key != "" {
-		return 1
-	}
-	return 0
 }

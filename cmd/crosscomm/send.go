@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -21,7 +20,7 @@ type sendCommand struct {
 	Type    string  `help:"The type of the content: text, json, dict, bytes, image, file or folder." enum:"text,json,dict,bytes,image,file,folder" default:"text" placeholder:"TYPE"`
 	Lines   bool    `help:"Send a message for each line of standard input."`
 	JSON    bool    `name:"json" help:"Print how far an image, a file or a folder has come, one JSON object a line."`
-	Timeout seconds `help:"How long to try to log in, and to send each message; for an image, a file or a folder, how long it may make no progress." default:"10s" placeholder:"DURATION"`
+	Timeout seconds `help:"How long to try to log in, and to send each message (10s without it); for an image, a file or a folder, how long it may make no progress (1m)." placeholder:"DURATION"`
 	Content content `arg:"" optional:"" help:"The content, - for all of standard input, or the path of an image, a file or a folder."`
 }
 
@@ -85,7 +84,7 @@ func (c sendCommand) Run(ctx context.Context, con console) error {
 		data = []byte(c.Content.text)
 	}
 	cfg.OnProgress = report.report
-	svc, err := login(ctx, cfg, time.Duration(c.Timeout))
+	svc, err := login(ctx, cfg, c.Timeout.or(messageTimeout))
 	if err != nil {
 		return err
 	}
@@ -95,7 +94,7 @@ func (c sendCommand) Run(ctx context.Context, con console) error {
 		return c.sendLines(ctx, svc, con)
 	case c.isFile():
 		err := c.sendFile(ctx, svc, report)
-		report.settle(begun(err))
+		report.close()
 		return cmp.Or(err, out.err)
 	}
 	return c.send(ctx, svc, data)
@@ -111,13 +110,13 @@ func (c sendCommand) isFile() bool {
 }
 
 func (c sendCommand) sendFile(ctx context.Context, svc *crosscomm.Service, report *reporter) error {
-	ctx, cancel := report.limit(ctx, time.Duration(c.Timeout))
+	ctx, cancel := report.limit(ctx, c.Timeout.or(stallTimeout))
 	defer cancel()
 	return svc.SendMessage(ctx, c.Content.text, crosscomm.MsgType(c.Type), c.To)
 }
 
 func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, data []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.Timeout))
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout.or(messageTimeout))
 	defer cancel()
 	var value any = data
 	if crosscomm.MsgType(c.Type) == crosscomm.TypeDict {

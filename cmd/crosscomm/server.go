@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	bbolt "go.etcd.io/bbolt/errors"
-
 	"github.com/crosscomm/crosscomm-go"
 )
 
@@ -124,11 +122,7 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 		l.Close()
 		return err
 	}
-	err = svc.Serve(ctx, &toldListener{Listener: l, tell: func() { c.tell(out, svc, port) }})
-	if errors.Is(err, bbolt.ErrTimeout) {
-		return fmt.Errorf("%w: another server is using it; stop that one, or choose another --data-dir", err)
-	}
-	return err
+	return svc.Serve(ctx, &toldListener{Listener: l, tell: func() { c.tell(out, svc, port) }})
 }
 
 // tell says that the server runs, and how to reach it.

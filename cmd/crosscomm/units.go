@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -26,6 +27,9 @@ func (s *seconds) UnmarshalText(text []byte) error {
 	*s = seconds(d)
 	return nil
 }
+
+// or returns d if no duration was given.
+func (s seconds) or(d time.Duration) time.Duration { return cmp.Or(time.Duration(s), d) }
 
 // days is a long duration. It must have a unit: a number alone could be meant as
 // days, and files that are deleted too early do not come back.

@@ -22,9 +22,12 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 var (
+	// ErrInUse: another process has the directory open.
+	ErrInUse = errors.New("in use by another process")
 	// ErrNotFound: there is no such object or upload.
 	ErrNotFound = errors.New("not found")
 	// ErrExists: there is an object already, and it was not to be replaced.
@@ -82,7 +85,7 @@ const (
 )
 
 // Open opens the store in the directory, which it makes if it is missing, and
-// removes what a crash has left behind. It returns an error if another process
+// removes what a crash has left behind. It returns ErrInUse if another process
 // has it open, after a second.
 func Open(dir string, limits Limits) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -120,6 +123,9 @@ func (s *Store) open() error {
 			return s.root.OpenFile(name, flag, mode)
 		},
 	})
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		return ErrInUse
+	}
 	if err != nil {
 		return err
 	}
