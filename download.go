@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/crosscomm/crosscomm-go/internal/checksum"
 )
 
 // folderWorkers is how many files of a folder are under way at once.
@@ -31,6 +33,58 @@ type download struct {
 	dir   string // of root
 	told  *progress
 	names *namer
+
+	mu   sync.Mutex
+	free []*directory // of below root, that nobody uses now
+}
+
+// directory is one below the root, which is found once and not for each of its
+// files.
+type directory struct {
+	*os.Root
+	name string
+}
+
+// enter opens the directory that the name is in, and makes it if it is missing.
+// It must be given to leave.
+func (d *download) enter(name string) (*directory, error) {
+	name = path.Dir(name)
+	d.mu.Lock()
+	for i, dir := range d.free {
+		if dir.name == name {
+			d.free = slices.Delete(d.free, i, i+1)
+			d.mu.Unlock()
+			return dir, nil
+		}
+	}
+	d.mu.Unlock()
+	if err := d.root.MkdirAll(name, 0o777); err != nil {
+		return nil, err
+	}
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return &directory{root, name}, nil
+}
+
+// leave keeps the directory for the next file, with those last used.
+func (d *download) leave(dir *directory) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.free = append(d.free, dir)
+	if len(d.free) > folderWorkers {
+		d.free[0].Close()
+		d.free = slices.Delete(d.free, 0, 1)
+	}
+}
+
+// close gives up the directories.
+func (d *download) close() {
+	for _, dir := range d.free {
+		dir.Close()
+	}
+	d.free = nil
 }
 
 // DownloadFileManually downloads an image, a file, or, if the key ends in a
@@ -107,6 +161,7 @@ func (s *Service) transferToDir(ctx context.Context, key, name, dir string, f fu
 	}
 	defer root.Close()
 	d := &download{s: s, store: store, root: root, dir: dir, names: newNamer()}
+	defer d.close()
 	d.told = s.newProgress(Progress{Op: Download, Key: key, Path: dir, Name: name, Files: 1})
 	local, err := f(d)
 	if local != "" {
@@ -246,21 +301,24 @@ func forEach[T any](ctx context.Context, items []T, f func(context.Context, T) e
 // fetch brings one object to the name, unless it is there already. The function
 // size, if not nil, is told how large it is.
 func (d *download) fetch(ctx context.Context, key, name string, size func(int64)) error {
-	if err := d.root.MkdirAll(path.Dir(name), 0o777); err != nil {
+	dir, err := d.enter(name)
+	if err != nil {
 		return err
 	}
-	if there, n := d.isThere(ctx, key, name); there {
+	defer d.leave(dir)
+	name = path.Base(name)
+	if there, n := d.isThere(ctx, dir, key, name); there {
 		if size != nil {
 			size(n)
 		}
 		d.told.add(n)
 		return nil
 	}
-	f := &fetch{download: d, key: key, name: name, size: size}
-	err := f.run(ctx)
+	f := &fetch{download: d, dir: dir, key: key, name: name, size: size}
+	err = f.run(ctx)
 	if errors.Is(err, errSumMismatch) && f.resumed {
 		// What an earlier run has left was not what it seemed; now it is gone.
-		f = &fetch{download: d, key: key, name: name}
+		f = &fetch{download: d, dir: dir, key: key, name: name}
 		err = f.run(ctx)
 	}
 	return err
@@ -268,8 +326,8 @@ func (d *download) fetch(ctx context.Context, key, name string, size func(int64)
 
 // isThere reports whether the file is there already, byte for byte, and its
 // size.
-func (d *download) isThere(ctx context.Context, key, name string) (bool, int64) {
-	local, err := d.root.Lstat(name)
+func (d *download) isThere(ctx context.Context, dir *directory, key, name string) (bool, int64) {
+	local, err := dir.Lstat(name)
 	if err != nil || !local.Mode().IsRegular() {
 		return false, 0
 	}
@@ -277,12 +335,12 @@ func (d *download) isThere(ctx context.Context, key, name string) (bool, int64) 
 	if err != nil || !info.HasCRC64 || info.Size != local.Size() {
 		return false, 0
 	}
-	file, err := d.root.Open(name)
+	file, err := dir.Open(name)
 	if err != nil {
 		return false, 0
 	}
 	defer file.Close()
-	sum := newSum()
+	sum := checksum.New()
 	n, err := copyContext(ctx, sum, file, nil)
 	return err == nil && n == info.Size && sum.Sum64() == info.CRC64, n
 }

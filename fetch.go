@@ -10,9 +10,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"strings"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/checksum"
 )
 
 const (
@@ -34,7 +35,8 @@ var (
 // name, which is the same for the same bytes, so that a later run finds it.
 type fetch struct {
 	*download
-	key, name string
+	dir       *directory
+	key, name string // the name is one in dir
 	size      func(int64)
 
 	info    ObjectInfo
@@ -116,23 +118,23 @@ func (f *fetch) same(info ObjectInfo) bool {
 func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	f.told.add(-f.have)
 	f.closePart()
-	f.info, f.have, f.sum, f.resumed = info, 0, newSum(), false
+	f.info, f.have, f.sum, f.resumed = info, 0, checksum.New(), false
 	if f.size != nil {
 		f.size(info.Size)
 	}
 	id := random8() + random8()
 	resumable := info.Size >= resumeFrom && (info.ETag != "" || info.HasCRC64)
 	if resumable {
-		f.removeOldParts(path.Dir(f.name))
+		removeOldParts(f.dir.Root)
 		id = shortHash(fmt.Sprint(f.key, "\x00", info.ETag, info.CRC64, info.Size))
 	}
-	f.part = path.Join(path.Dir(f.name), partPrefix+id+partSuffix)
+	f.part = partPrefix + id + partSuffix
 	flags := os.O_RDWR | os.O_CREATE
 	if !resumable {
 		flags |= os.O_EXCL
 	}
 	var err error
-	if f.file, err = f.root.OpenFile(f.part, flags, 0o666); err != nil || !resumable {
+	if f.file, err = f.dir.OpenFile(f.part, flags, 0o666); err != nil || !resumable {
 		return err
 	}
 	n, err := copyContext(ctx, f.sum, io.LimitReader(f.file, info.Size), f.told.add)
@@ -142,8 +144,8 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 
 // removeOldParts deletes what was left in the directory of transfers that
 // nobody has gone on with.
-func (d *download) removeOldParts(name string) {
-	dir, err := d.root.Open(name)
+func removeOldParts(root *os.Root) {
+	dir, err := root.Open(".")
 	if err != nil {
 		return
 	}
@@ -154,7 +156,7 @@ func (d *download) removeOldParts(name string) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > partsKept {
-			_ = d.root.RemoveAll(path.Join(name, e.Name()))
+			_ = root.RemoveAll(e.Name())
 		}
 	}
 }
@@ -168,7 +170,7 @@ func (f *fetch) closePart() {
 	f.file.Close()
 	f.file = nil
 	if f.info.Size < resumeFrom || f.info.ETag == "" && !f.info.HasCRC64 {
-		_ = f.root.Remove(f.part)
+		_ = f.dir.Remove(f.part)
 	}
 }
 
@@ -177,7 +179,7 @@ func (f *fetch) finish() error {
 	if f.info.HasCRC64 && f.sum.Sum64() != f.info.CRC64 {
 		f.file.Close()
 		f.file = nil
-		_ = f.root.Remove(f.part)
+		_ = f.dir.Remove(f.part)
 		f.told.add(-f.have)
 		return errSumMismatch
 	}
@@ -193,11 +195,11 @@ func (f *fetch) finish() error {
 		err = closeErr
 	}
 	if err == nil {
-		err = f.root.Rename(f.part, f.name)
+		err = f.dir.Rename(f.part, f.name)
 	}
 	f.file = nil
 	if err != nil {
-		_ = f.root.Remove(f.part)
+		_ = f.dir.Remove(f.part)
 		return &localError{err}
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"hash/crc64"
 	"io"
 	"io/fs"
 	"iter"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/crosscomm/crosscomm-go/internal/checksum"
 )
 
 const (
@@ -35,11 +36,6 @@ const (
 	// of the user's, which the other peers ignore.
 	modeHeader = "Mode"
 )
-
-var ecma = crc64.MakeTable(crc64.ECMA)
-
-// newSum returns the checksum that OSS has of an object.
-func newSum() hash.Hash64 { return crc64.New(ecma) }
 
 // ossStore is the ObjectStore of Aliyun OSS and of crosscomm servers.
 type ossStore struct {
@@ -240,7 +236,7 @@ func newBody(r io.ReaderAt, offset, size int64, progress func(int64)) *body {
 	if progress == nil {
 		progress = func(int64) {}
 	}
-	return &body{r: io.NewSectionReader(r, offset, size), left: size, sum: newSum(), progress: progress}
+	return &body{r: io.NewSectionReader(r, offset, size), left: size, sum: checksum.New(), progress: progress}
 }
 
 // Read implements io.Reader.

@@ -3,7 +3,6 @@ package crosscomm
 import (
 	"context"
 	"crypto/md5"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +11,9 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/ossserver"
 )
 
 const (
@@ -173,7 +175,8 @@ func (p *multipartPut) put(ctx context.Context, number int) error {
 	return p.retry(ctx, func() error {
 		var answer http.Header
 		b := newBody(p.r, offset, size, p.opts.Progress)
-		part, err := p.bucket.UploadPart(p.upload, b, size, number, oss.WithContext(ctx), oss.GetResponseHeader(&answer))
+		part, err := p.bucket.UploadPart(p.upload, b, size, number, oss.WithContext(ctx), oss.GetResponseHeader(&answer),
+			oss.SetHeader(ossserver.PartETagHeader, ossserver.PartETagCRC64))
 		if err = b.outcome(err, answer); err == nil {
 			p.parts[number-1], p.sums[number-1] = part, b.sum.Sum64() // nobody reads b any more
 		}
@@ -184,16 +187,31 @@ func (p *multipartPut) put(ctx context.Context, number int) error {
 // compare reports whether the bytes are those of a part that is stored, and
 // their CRC64.
 func (p *multipartPut) compare(offset, size int64, etag string) (sum uint64, same bool, err error) {
-	check, digest := newSum(), md5.New()
-	n, err := io.Copy(io.MultiWriter(check, digest), io.NewSectionReader(p.r, offset, size))
+	etag = strings.ToUpper(strings.Trim(etag, `"`))
+	check, digest := checksum.New(), md5.New()
+	if err := p.sum(check, offset, size); err != nil {
+		return 0, false, err
+	}
+	sum = check.Sum64()
+	if etag == ossserver.PartETag(sum, size) {
+		return sum, true, nil
+	}
+	// Another endpoint's ETags are MD5s.
+	if err := p.sum(digest, offset, size); err != nil {
+		return 0, false, err
+	}
+	return sum, etag == fmt.Sprintf("%X", digest.Sum(nil)), nil
+}
+
+func (p *multipartPut) sum(h io.Writer, offset, size int64) error {
+	n, err := io.Copy(h, io.NewSectionReader(p.r, offset, size))
 	if err == nil && n < size {
 		err = errShorter
 	}
 	if err != nil {
-		return 0, false, &localError{err}
+		return &localError{err}
 	}
-	same = strings.EqualFold(strings.Trim(etag, `"`), hex.EncodeToString(digest.Sum(nil)))
-	return check.Sum64(), same, nil
+	return nil
 }
 
 // complete makes the parts an object, and verifies the whole.
@@ -205,7 +223,7 @@ func (p *multipartPut) complete(ctx context.Context) error {
 			n = rest
 		}
 		rest -= n
-		sum = oss.CRC64Combine(sum, s, uint64(n))
+		sum = checksum.Combine(sum, s, n)
 	}
 	err := p.retry(ctx, func() error {
 		_, err := p.bucket.CompleteMultipartUpload(p.upload, p.parts, oss.WithContext(ctx))

@@ -84,7 +84,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 		prefix += "/"
 	}
 	part := partPrefix + shortHash(prefix) + partSuffix
-	d.removeOldParts(".")
+	removeOldParts(d.root)
 	if err := d.root.MkdirAll(part, 0o777); err != nil {
 		return "", err
 	}
@@ -92,8 +92,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	if err != nil {
 		return "", err
 	}
-	inside := *d
-	inside.root = root
+	inside := &download{s: d.s, store: d.store, root: root, dir: d.dir, told: d.told, names: d.names}
 	err = inside.folder(ctx, prefix)
 	if err == nil && key != prefix && inside.told.files() == 0 {
 		// A key that is an object's is taken for a folder with this file alone,
@@ -103,6 +102,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 			err = nil
 		}
 	}
+	inside.close()
 	root.Close()
 	if err != nil {
 		return "", err

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/crosscomm/crosscomm-go/internal/checksum"
 )
 
 // upload brings a file or a folder to the store.
@@ -362,7 +364,7 @@ func (u *upload) same(ctx context.Context, file *os.File, key string) (bool, err
 	if err != nil || !info.HasCRC64 {
 		return false, nil
 	}
-	sum := newSum()
+	sum := checksum.New()
 	n, err := copyContext(ctx, sum, file, nil)
 	return n == info.Size && sum.Sum64() == info.CRC64, err
 }

@@ -16,6 +16,18 @@ import (
 // keys with room to spare.
 const maxDocument = 4 << 20
 
+// A part that is put with this header and value gets an ETag of another kind,
+// [PartETag], which costs the server half of the time of an MD5. To other OSS
+// endpoints the header means nothing, and they answer with an MD5.
+const (
+	PartETagHeader = "X-Crosscomm-Part-Etag"
+	PartETagCRC64  = "crc64"
+)
+
+// PartETag returns the ETag of a part that was put with [PartETagHeader], made
+// of its CRC64 by the ECMA polynomial and its size in bytes.
+func PartETag(crc uint64, size int64) string { return objects.CRCETag(crc, size) }
+
 func (req *request) serveUpload() error {
 	id := req.query.Get("uploadId")
 	switch {
@@ -66,6 +78,9 @@ func (req *request) putPart(id string) error {
 	if err != nil {
 		return err
 	}
+	// An extension for our own client: it verifies by CRC64, and has no use for
+	// an MD5.
+	want.NoMD5 = want.MD5 == nil && req.r.Header.Get(PartETagHeader) == PartETagCRC64
 	p, err := req.store.PutPart(req.r.Context(), req.key, id, number, req, want)
 	if err != nil {
 		return err

@@ -7,12 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
-	"hash/crc64"
 	"io"
 	"os"
 	"runtime"
 	"sync"
 	"syscall"
+
+	"github.com/crosscomm/crosscomm-go/internal/checksum"
 )
 
 // Blob is a file with bytes of an object.
@@ -24,17 +25,18 @@ type Blob struct {
 // Digest is what is known of bytes that were written.
 type Digest struct {
 	Size int64
-	MD5  [md5.Size]byte
-	CRC  uint64 // CRC64 with the ECMA polynomial
+	MD5  [md5.Size]byte // zero with Expect.NoMD5
+	CRC  uint64         // CRC64 with the ECMA polynomial
 }
 
 // Expect is what a sender has announced of the bytes.
 type Expect struct {
 	Size int64 // -1 if it is not known
 	MD5  *[md5.Size]byte
+	// NoMD5 has the MD5 not computed, which takes longer than all the rest. It
+	// is not for bytes with an MD5 to compare.
+	NoMD5 bool
 }
-
-var ecma = crc64.MakeTable(crc64.ECMA)
 
 const (
 	// chunkSize is how much is read before it is written, and chunksPerPut how
@@ -44,6 +46,17 @@ const (
 )
 
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// verify compares what has come with what was announced.
+func (want Expect) verify(d Digest) error {
+	switch {
+	case want.Size >= 0 && d.Size != want.Size:
+		return ErrShort
+	case want.MD5 != nil && *want.MD5 != d.MD5:
+		return ErrDigest
+	}
+	return nil
+}
 
 // writeBlob writes the bytes of r to a new file and makes them durable, but not
 // the file's name: that is the committer's part. The bytes are counted for the
@@ -64,14 +77,11 @@ func (s *Store) writeBlob(ctx context.Context, r io.Reader, want Expect) (_ Blob
 			blob = Blob{}
 		}
 	}()
-	d, err = s.receive(ctx, r, s.writer(file), want, &blob)
-	switch {
-	case err != nil:
+	if d, err = s.receive(ctx, r, s.writer(file), want, &blob); err != nil {
 		return blob, d, err
-	case want.Size >= 0 && d.Size != want.Size:
-		return blob, d, ErrShort
-	case want.MD5 != nil && *want.MD5 != d.MD5:
-		return blob, d, ErrDigest
+	}
+	if err := want.verify(d); err != nil {
+		return blob, d, err
 	}
 	return blob, d, s.sync(file)
 }
@@ -91,7 +101,7 @@ func (s *Store) checkSize(size int64) error {
 
 // receive copies r to the file, and keeps count in blob.
 func (s *Store) receive(ctx context.Context, r io.Reader, file io.Writer, want Expect, blob *Blob) (d Digest, err error) {
-	sum := newMD5Sum()
+	sum := newMD5Sum(want.NoMD5)
 	defer sum.close()
 	for end := false; !end; {
 		chunk := sum.buffer()
@@ -111,7 +121,7 @@ func (s *Store) receive(ctx context.Context, r io.Reader, file io.Writer, want E
 		}
 		blob.Size = size
 		sum.add(chunk, n, end)
-		d.CRC = crc64.Update(d.CRC, ecma, chunk[:n])
+		d.CRC = checksum.Update(d.CRC, chunk[:n])
 		if _, err := file.Write(chunk[:n]); err != nil {
 			return d, err
 		}
@@ -148,6 +158,7 @@ type md5Sum struct {
 	idle   chan *[chunkSize]byte
 	ended  chan struct{}
 	closed bool
+	none   bool // there shall be no sum
 }
 
 type piece struct {
@@ -155,13 +166,16 @@ type piece struct {
 	n     int
 }
 
-func newMD5Sum() *md5Sum {
-	return &md5Sum{hash: md5.New(), idle: make(chan *[chunkSize]byte, chunksPerPut)}
+func newMD5Sum(none bool) *md5Sum {
+	return &md5Sum{hash: md5.New(), none: none, idle: make(chan *[chunkSize]byte, chunksPerPut)}
 }
 
 // buffer returns a chunk that is not being summed up, and waits for one if
 // there are enough.
 func (m *md5Sum) buffer() *[chunkSize]byte {
+	if m.none && len(m.made) > 0 {
+		return m.made[0]
+	}
 	if len(m.made) == chunksPerPut {
 		return <-m.idle
 	}
@@ -178,6 +192,9 @@ func (m *md5Sum) buffer() *[chunkSize]byte {
 // add sums up the n bytes in the chunk, which must stay as they are until
 // buffer returns it again.
 func (m *md5Sum) add(chunk *[chunkSize]byte, n int, last bool) {
+	if m.none {
+		return
+	}
 	if m.todo == nil {
 		if last {
 			m.hash.Write(chunk[:n])
@@ -208,7 +225,9 @@ func (m *md5Sum) close() (sum [md5.Size]byte) {
 			chunks.Put(chunk)
 		}
 	}
-	m.hash.Sum(sum[:0])
+	if !m.none {
+		m.hash.Sum(sum[:0])
+	}
 	return sum
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/crosscomm/crosscomm-go/internal/checksum"
 )
 
 // MaxPart is the highest number of a part.
@@ -31,7 +33,7 @@ type Upload struct {
 // Part is a part of an upload.
 type Part struct {
 	Number   int
-	ETag     string // upper-case MD5, without quotes
+	ETag     string // upper-case MD5, or CRCETag; without quotes
 	CRC      uint64
 	Modified time.Time
 	Blob     Blob
@@ -63,7 +65,11 @@ func (s *Store) PutPart(ctx context.Context, key, id string, number int, r io.Re
 	if err != nil {
 		return Part{}, err
 	}
-	p := Part{Number: number, ETag: strings.ToUpper(hex.EncodeToString(d.MD5[:])), CRC: d.CRC, Modified: s.now().UTC().Truncate(time.Second), Blob: blob}
+	etag := strings.ToUpper(hex.EncodeToString(d.MD5[:]))
+	if want.NoMD5 {
+		etag = CRCETag(d.CRC, d.Size)
+	}
+	p := Part{Number: number, ETag: etag, CRC: d.CRC, Modified: s.now().UTC().Truncate(time.Second), Blob: blob}
 	var old Part
 	err = s.commits.update(true, func(tx *bbolt.Tx) error {
 		old = Part{}
@@ -87,6 +93,12 @@ func (s *Store) PutPart(ctx context.Context, key, id string, number int, r io.Re
 		s.removeBlobs([]Blob{old.Blob})
 	}
 	return p, nil
+}
+
+// CRCETag is the ETag of a part that was put with Expect.NoMD5: of the form of
+// the others, but of the CRC64 and the size, which its sender knows.
+func CRCETag(crc uint64, size int64) string {
+	return fmt.Sprintf("%X", md5.Sum(fmt.Appendf(nil, "crc64 %d, %d bytes", crc, size)))
 }
 
 // hasPart reports whether the index points to the very part.
@@ -198,7 +210,7 @@ func (o *Object) assemble(parts []Part, wanted []CompletePart) (unused []Blob, e
 			return nil, fmt.Errorf("%w: %d", ErrPart, w.Number)
 		}
 		last = w.Number
-		o.CRC = combineCRC(o.CRC, p.CRC, p.Blob.Size)
+		o.CRC = checksum.Combine(o.CRC, p.CRC, p.Blob.Size)
 		o.Size += p.Blob.Size
 		o.Blobs = append(o.Blobs, p.Blob)
 		delete(byNumber, w.Number)

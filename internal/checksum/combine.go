@@ -1,12 +1,12 @@
-package objects
+package checksum
 
 import "sync"
 
-// combineCRC returns the CRC64 (ECMA) of two pieces of bytes one after the
+// Combine returns the checksum of two pieces of bytes one after the
 // other, of which each one's is known, and the length of the second. It is
 // zlib's crc32_combine for 64 bits: to append zero bits to a message is a
 // linear map on its CRC, so the map for n bytes is found by squaring.
-func combineCRC(first, second uint64, secondLen int64) uint64 {
+func Combine(first, second uint64, secondLen int64) uint64 {
 	if secondLen <= 0 {
 		return first
 	}
