@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -14,15 +13,13 @@ import (
 	"sync"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/internal/syncfs"
 )
 
-// folderWorkers is how many files of a folder are under way at once.
-const folderWorkers = 8
-
-// copyBuffer is the unit in which bytes go to the disk.
-const copyBuffer = 256 << 10
-
-var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+// folderWorkers is how many files of a folder are under way at once. Small ones
+// wait for the disk most of the time, here and at the server, where many puts
+// share a commit.
+const folderWorkers = 24
 
 // download brings objects of a store into a directory. Nothing is written
 // outside of it, whatever the keys, and whatever symbolic links are in it.
@@ -33,6 +30,7 @@ type download struct {
 	dir   string // of root
 	told  *progress
 	names *namer
+	lazy  bool // small files are synced when all are there
 
 	mu   sync.Mutex
 	free []*directory // of below root, that nobody uses now
@@ -240,6 +238,7 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 		}
 		names[key] = name
 	}
+	d.lazy = true
 	err := forEach(ctx, files, func(ctx context.Context, key string) error {
 		err := d.fetch(ctx, key, names[key], nil)
 		if err != nil {
@@ -251,7 +250,33 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 	if err != nil {
 		return err
 	}
+	if err := d.sync(ctx, files, names); err != nil {
+		return err
+	}
 	return forEach(ctx, dirs, func(ctx context.Context, key string) error { return d.chmodDir(ctx, key, names[key]) })
+}
+
+// sync makes the small files of a folder durable. One by one, as they came, it
+// would take longer than all the rest.
+func (d *download) sync(ctx context.Context, keys []string, names map[string]string) error {
+	top, err := d.root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	if done, err := syncfs.Sync(top); done {
+		return err
+	}
+	return forEach(ctx, keys, func(_ context.Context, key string) error {
+		file, err := d.root.OpenFile(names[key], os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil // its sender has made it read-only; the system writes it in its time
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(file.Sync(), file.Close())
+	})
 }
 
 // chmodDir gives a directory the mode that its sender's has. The owner may
@@ -341,31 +366,6 @@ func (d *download) isThere(ctx context.Context, dir *directory, key, name string
 	}
 	defer file.Close()
 	sum := checksum.New()
-	n, err := copyContext(ctx, sum, file, nil)
+	n, err := copyContext(ctx, sum, file)
 	return err == nil && n == info.Size && sum.Sum64() == info.CRC64, n
-}
-
-// copyContext is io.Copy that ends with ctx.
-func copyContext(ctx context.Context, w io.Writer, r io.Reader, told func(int64)) (n int64, err error) {
-	buf := copyBuffers.Get().(*[copyBuffer]byte)
-	defer copyBuffers.Put(buf)
-	for ctx.Err() == nil {
-		got, err := r.Read(buf[:])
-		if got > 0 {
-			if _, err := w.Write(buf[:got]); err != nil {
-				return n, &localError{err}
-			}
-			n += int64(got)
-			if told != nil {
-				told(int64(got))
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
-	}
-	return n, context.Cause(ctx)
 }

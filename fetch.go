@@ -102,7 +102,7 @@ func (f *fetch) attempt(ctx context.Context) error {
 			return errors.New("the object has changed while it was downloaded")
 		}
 	}
-	n, err := copyContext(ctx, io.MultiWriter(f.file, f.sum), io.LimitReader(body, f.info.Size-f.have), f.told.add)
+	n, err := copySummed(ctx, f.file, f.sum, io.LimitReader(body, f.info.Size-f.have), f.told.add)
 	f.have += n
 	if err == nil && f.have < f.info.Size {
 		err = io.ErrUnexpectedEOF
@@ -137,7 +137,8 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	if f.file, err = f.dir.OpenFile(f.part, flags, 0o666); err != nil || !resumable {
 		return err
 	}
-	n, err := copyContext(ctx, f.sum, io.LimitReader(f.file, info.Size), f.told.add)
+	n, err := copyContext(ctx, f.sum, io.LimitReader(f.file, info.Size))
+	f.told.add(n)
 	f.have, f.resumed = n, n > 0
 	return err
 }
@@ -188,7 +189,7 @@ func (f *fetch) finish() error {
 	if err == nil && f.info.Mode != 0 {
 		err = f.file.Chmod(receivedMode(f.info.Mode))
 	}
-	if err == nil {
+	if err == nil && (!f.lazy || f.info.Size >= resumeFrom) {
 		err = f.file.Sync()
 	}
 	if closeErr := f.file.Close(); err == nil {

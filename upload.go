@@ -23,7 +23,12 @@ type upload struct {
 	key   string // of the object, or the folder's prefix
 	path  string
 	told  *progress
+	large chan struct{} // holds a token for each large file of a folder that is under way
 }
+
+// largeFiles is how many files of a folder that go in parts, several at once,
+// are under way at once.
+const largeFiles = 2
 
 // upload checks what content names, brings it to the store, and returns its
 // key. On an error there is nothing to send.
@@ -51,7 +56,7 @@ func (s *Service) upload(ctx context.Context, content any, t MsgType) (key strin
 	if key = record.Key; key == "" {
 		key = s.newKey(name, t)
 	}
-	u := &upload{s: s, store: store, key: key, path: name}
+	u := &upload{s: s, store: store, key: key, path: name, large: make(chan struct{}, largeFiles)}
 	u.told = s.newProgress(Progress{Op: Upload, Key: key, Path: name, Name: givenName(name), Files: 1, Total: info.Size()})
 	if t == TypeFolder {
 		u.told.now.Total = 0
@@ -199,6 +204,14 @@ func (u *upload) put(ctx context.Context, file *os.File, key string, record *upl
 	}
 	if !before.Mode().IsRegular() {
 		return &localError{errors.New("it is no regular file")}
+	}
+	if before.Size() >= multipartFrom {
+		select {
+		case u.large <- struct{}{}:
+			defer func() { <-u.large }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	resumable := record.save(u.key, before.Size())
 	opts := PutOptions{Size: before.Size(), Mode: before.Mode().Perm(), Progress: u.told.add, Resumable: resumable}
@@ -365,6 +378,6 @@ func (u *upload) same(ctx context.Context, file *os.File, key string) (bool, err
 		return false, nil
 	}
 	sum := checksum.New()
-	n, err := copyContext(ctx, sum, file, nil)
+	n, err := copyContext(ctx, sum, file)
 	return n == info.Size && sum.Sum64() == info.CRC64, err
 }

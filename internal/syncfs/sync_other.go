@@ -1,0 +1,7 @@
+//go:build !linux
+
+package syncfs
+
+import "os"
+
+func sync(*os.File) (bool, error) { return false, nil }
