@@ -20,9 +20,13 @@ const (
 	// multipartFrom is the size from which on a file is sent in parts: a part
 	// that was stored is not sent again when a link is lost.
 	multipartFrom = 16 << 20
-	// minPart is the usual size of a part, and maxParts how many there may be.
-	minPart  = 8 << 20
-	maxParts = 9_000 // OSS takes 10,000
+	// smallPart is the size of the parts of a file up to smallPartsUpTo: what is
+	// lost of a part when a link breaks has to be sent again. Larger files go in
+	// largePart, or in whatever gives no more than maxParts.
+	smallPart      = 4 << 20
+	smallPartsUpTo = 256 << 20
+	largePart      = 8 << 20
+	maxParts       = 9_000 // OSS takes 10,000
 	// partWorkers is how many parts are under way at once.
 	partWorkers = 4
 	// abortTimeout bounds the removal of the parts of a Put that has failed.
@@ -31,9 +35,12 @@ const (
 
 // partSize is the same for the same size, so that a later run finds its parts.
 func partSize(size int64) int64 {
+	if size <= smallPartsUpTo {
+		return smallPart
+	}
 	const mib = 1 << 20
 	need := (size + maxParts - 1) / maxParts
-	return max(minPart, (need+mib-1)/mib*mib)
+	return max(largePart, (need+mib-1)/mib*mib)
 }
 
 // multipartPut is a Put in parts.
