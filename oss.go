@@ -187,14 +187,6 @@ func ossStatus(err error) int {
 	return 0
 }
 
-func ossCode(err error) string {
-	var service oss.ServiceError
-	if errors.As(err, &service) {
-		return service.Code
-	}
-	return ""
-}
-
 // explainOSS says in a line what the store has answered, and makes what is
 // missing fs.ErrNotExist.
 func explainOSS(err error) error {
