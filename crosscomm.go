@@ -197,10 +197,7 @@ func (s *Service) IsConnected() bool {
 // stopped when the same path is sent again within a week, also by the next run
 // of the program.
 func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
-	if s.client != nil {
-		return s.client.send(ctx, content, t, toClientID)
-	}
-	return s.server.send(ctx, content, t, toClientID)
+	return s.send(ctx, content, t, toClientID)
 }
 
 // ListClients asks the server for its clients: those online, or all it ever

@@ -466,3 +466,62 @@ func (c *hangConn) Write(p []byte) (int, error) {
 }
 
 var _ io.Writer = (*hangConn)(nil)
+
+// putStore counts the puts, and does something after each.
+type putStore struct {
+	*memStore
+	puts  int
+	after func()
+}
+
+func (s *putStore) Put(ctx context.Context, key string, r io.ReaderAt, opts crosscomm.PutOptions) error {
+	s.puts++
+	err := s.memStore.Put(ctx, key, r, opts)
+	s.after()
+	return err
+}
+
+// A link that is lost between the upload and the message costs no second
+// upload.
+func TestMessageAfterUploadIsLost(t *testing.T) {
+	cacheDir(t)
+	addr := freeAddr(t)
+	server := startServerAt(t, crosscomm.Config{}, addr)
+	ctx, cancel := context.WithCancel(context.Background())
+	store := &putStore{memStore: newMemStore(nil), after: func() {
+		server.stop()
+		cancel()
+	}}
+	a := newClient(t, addr, "a", crosscomm.Config{ObjectStore: store})
+	if err := a.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, noise(1, 17<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "server"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	keys := make(chan string, 2)
+	startServerAt(t, crosscomm.Config{}, addr, func(svc *crosscomm.Service) {
+		svc.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+			keys <- m.OSSKey
+			return nil
+		}, crosscomm.ListenerOptions{})
+	})
+	store.after = func() {}
+	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
+		t.Fatal(err)
+	}
+	first := testkit.Receive(t, keys)
+	if store.puts != 1 || store.objects[first] == nil {
+		t.Errorf("%d puts", store.puts)
+	}
+	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
+		t.Fatal(err)
+	}
+	if second := testkit.Receive(t, keys); second == first || store.puts != 2 {
+		t.Errorf("again: key %q after %q, %d puts", second, first, store.puts)
+	}
+}

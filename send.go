@@ -11,38 +11,65 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
-// send is SendMessage of the client role.
-func (c *client) send(ctx context.Context, content any, t MsgType, to string) error {
-	if t.file() {
-		// Not after a gigabyte has been stored for nobody.
-		if _, err := c.session(ctx); err != nil {
-			return fmt.Errorf("crosscomm: SendMessage: %w", err)
+// send is Service.SendMessage.
+func (s *Service) send(ctx context.Context, content any, t MsgType, to string) error {
+	write := func(key string) error {
+		data, err := s.newMessageFrame(content, t, to, key)
+		if err != nil {
+			return err
 		}
+		if s.client != nil {
+			return s.client.send(ctx, data)
+		}
+		return s.server.send(data, to)
 	}
-	data, err := c.s.newMessageFrame(ctx, content, t, to)
+	err := checkReceiver(to)
+	switch {
+	case err != nil:
+	case t.file():
+		// Not after a gigabyte has been stored for nobody.
+		if err = s.canReach(ctx, to); err == nil {
+			err = s.upload(ctx, content, t, write)
+		}
+	default:
+		err = write("")
+	}
 	if err != nil {
-		return err
-	}
-	if err := c.write(ctx, data); err != nil {
 		return fmt.Errorf("crosscomm: SendMessage: %w", err)
 	}
-	if c.s.log.Enabled(ctx, slog.LevelDebug) {
-		c.s.log.Debug("sent", "type", string(t), "to", to, "bytes", len(data))
+	if s.log.Enabled(ctx, slog.LevelDebug) {
+		s.log.Debug("sent", "type", string(t), "to", to)
 	}
 	return nil
 }
 
-// send is SendMessage of the server role.
-func (srv *server) send(ctx context.Context, content any, t MsgType, to string) error {
-	if t.file() && to != All && to != ServerID && !srv.hub.isPresent(to) {
-		return fmt.Errorf("crosscomm: SendMessage to %q: %w", to, ErrOffline)
+func checkReceiver(to string) error {
+	if to == All || to == ServerID {
+		return nil
 	}
-	data, err := srv.s.newMessageFrame(ctx, content, t, to)
-	if err != nil {
+	if err := checkID(to); err != nil {
+		return fmt.Errorf("%w: %w", ErrReceiver, err)
+	}
+	return nil
+}
+
+// canReach reports why a message could not be sent now. A client waits for its
+// link.
+func (s *Service) canReach(ctx context.Context, to string) error {
+	if s.client != nil {
+		_, err := s.client.session(ctx)
 		return err
 	}
+	if to != All && to != ServerID && !s.server.hub.isPresent(to) {
+		return fmt.Errorf("to %q: %w", to, ErrOffline)
+	}
+	return nil
+}
+
+// send brings a frame to its receiver.
+func (srv *server) send(data []byte, to string) error {
 	if srv.isStopped() {
-		return fmt.Errorf("crosscomm: SendMessage: %w: the server was stopped", ErrNotConnected)
+		return fmt.Errorf("%w: the server was stopped", ErrNotConnected)
 	}
 	switch to {
 	case ServerID: // nobody hears himself
@@ -50,16 +77,16 @@ func (srv *server) send(ctx context.Context, content any, t MsgType, to string) 
 		srv.hub.broadcast(nil, data)
 	default:
 		if !srv.hub.send(to, data) {
-			return fmt.Errorf("crosscomm: SendMessage to %q: %w", to, ErrOffline)
+			return fmt.Errorf("to %q: %w", to, ErrOffline)
 		}
 	}
 	return nil
 }
 
-// write writes a frame to the link, waiting for the link if it is down. A
+// send writes a frame to the link, waiting for the link if it is down. A
 // frame of which a broken link has not taken the whole is written to the next
 // one: the server cannot have got it.
-func (c *client) write(ctx context.Context, data []byte) error {
+func (c *client) send(ctx context.Context, data []byte) error {
 	for {
 		current, err := c.session(ctx)
 		if err != nil {
@@ -116,34 +143,22 @@ func (c *client) session(ctx context.Context) (*session, error) {
 	}
 }
 
-// newMessageFrame makes the frame of a message that an application sends, for
-// which a file must be stored first. Its errors are those of SendMessage that
-// do not depend on the link.
-func (s *Service) newMessageFrame(ctx context.Context, content any, t MsgType, to string) ([]byte, error) {
-	if to != All && to != ServerID {
-		if err := checkID(to); err != nil {
-			return nil, fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrReceiver, err)
-		}
-	}
-	key := ""
-	if t.file() {
-		var err error
-		if key, err = s.upload(ctx, content, t); err != nil {
-			return nil, fmt.Errorf("crosscomm: SendMessage: %w", err)
-		}
-	}
+// newMessageFrame makes the frame of a message that an application sends, with
+// the key of what was stored for it, if anything. Its errors are those of
+// SendMessage that do not depend on the link.
+func (s *Service) newMessageFrame(content any, t MsgType, to, key string) ([]byte, error) {
 	raw, err := encodeContent(t, content)
 	if err != nil {
-		return nil, fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrContent, err)
+		return nil, fmt.Errorf("%w: %w", ErrContent, err)
 	}
 	data := s.newFileFrame(t, to, raw, key)
 	if len(data) > s.cfg.MaxMessageSize {
-		return nil, fmt.Errorf("crosscomm: SendMessage: %w: it has %d bytes on the wire, and receivers take %d", ErrTooLarge, len(data), s.cfg.MaxMessageSize)
+		return nil, fmt.Errorf("%w: it has %d bytes on the wire, and receivers take %d", ErrTooLarge, len(data), s.cfg.MaxMessageSize)
 	}
 	if t == TypeDict {
 		// What the application brought as JSON may be nested too deeply.
 		if _, err := frame.Scan(data); err != nil {
-			return nil, fmt.Errorf("crosscomm: SendMessage: %w: %w", ErrContent, err)
+			return nil, fmt.Errorf("%w: %w", ErrContent, err)
 		}
 	}
 	return data, nil

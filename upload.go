@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -30,50 +31,53 @@ type upload struct {
 // are under way at once.
 const largeFiles = 2
 
-// upload checks what content names, brings it to the store, and returns its
-// key. On an error there is nothing to send.
-func (s *Service) upload(ctx context.Context, content any, t MsgType) (key string, err error) {
+// upload checks what content names, brings it to the store, and then has it
+// sent with its key. On an error before that there is nothing to send. If it
+// cannot be sent the next one of the same path finds what is stored.
+func (s *Service) upload(ctx context.Context, content any, t MsgType, send func(key string) error) error {
 	name, err := pathOf(content, t)
 	if err != nil {
-		return "", err
-	}
-	fail := func(err error) (string, error) {
-		return "", &TransferError{Op: Upload, Key: key, Path: name, Err: pathless(err)}
+		return err
 	}
 	info, err := os.Stat(name)
 	if err == nil {
 		err = checkKind(info, t)
 	}
 	if err != nil {
-		return fail(err)
+		return &TransferError{Op: Upload, Path: name, Err: pathless(err)}
 	}
 	store, err := s.objectStore(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	record := s.openRecord(store, name, info)
 	defer record.release()
-	if key = record.Key; key == "" {
+	key := record.Key
+	if key == "" {
 		key = s.newKey(name, t)
 	}
 	u := &upload{s: s, store: store, key: key, path: name, large: make(chan struct{}, largeFiles)}
-	u.told = s.newProgress(Progress{Op: Upload, Key: key, Path: name, Name: givenName(name), Files: 1, Total: info.Size()})
-	if t == TypeFolder {
-		u.told.now.Total = 0
-		err = u.folder(ctx, record)
-	} else {
-		err = u.file(ctx, record)
-	}
-	if err := u.told.done(err); err != nil {
+	u.told = s.newProgress(Progress{Op: Upload, Key: key, Path: name, Name: givenName(name), Files: 1})
+	if err := u.told.done(u.run(ctx, t, record)); err != nil {
 		if ctx.Err() == nil && (record.Key == "" || !passes(err)) {
 			// No later send goes on with it, or it would fail in the same way.
 			u.withdraw(ctx)
 			record.remove()
 		}
-		return fail(err)
+		return &TransferError{Op: Upload, Key: key, Path: name, Err: pathless(err)}
+	}
+	if err := send(key); err != nil {
+		return err
 	}
 	record.remove()
-	return key, nil
+	return nil
+}
+
+func (u *upload) run(ctx context.Context, t MsgType, record *uploadRecord) error {
+	if t == TypeFolder {
+		return u.folder(ctx, record)
+	}
+	return u.file(ctx, record)
 }
 
 // withdrawTimeout bounds how long is tried to delete what was stored in vain.
@@ -188,11 +192,20 @@ func (u *upload) file(ctx context.Context, record *uploadRecord) error {
 		return &localError{pathless(err)}
 	}
 	defer file.Close()
-	err = u.put(ctx, file, u.key, record)
-	if err == nil {
-		u.told.fileDone()
+	info, err := file.Stat()
+	if err != nil {
+		return &localError{pathless(err)}
 	}
-	return err
+	u.told.change(func(p *Progress) { p.Total = info.Size() })
+	// With a record, only the message may have been missing.
+	stored := record.Key != "" && u.isStored(ctx, file, info, u.key)
+	if stored {
+		u.told.add(info.Size())
+	} else if err := u.put(ctx, file, u.key, record); err != nil {
+		return err
+	}
+	u.told.fileDone()
+	return nil
 }
 
 // put stores one file. One that changes meanwhile is not sent: what had arrived
@@ -260,13 +273,13 @@ func (u *upload) folder(ctx context.Context, record *uploadRecord) error {
 	u.told.change(func(p *Progress) { p.Total, p.Files = total, files })
 	resumed := record.Key != ""
 	record.save(u.key, recordFrom)
-	there := map[string]int64{}
+	there := map[string]bool{}
 	if resumed {
 		for o, err := range u.store.List(ctx, u.key) {
 			if err != nil {
 				return err
 			}
-			there[o.Key] = o.Size
+			there[o.Key] = true
 		}
 	}
 	err = forEach(ctx, entries, func(ctx context.Context, e entry) error {
@@ -343,7 +356,7 @@ func (u *upload) walk(ctx context.Context, root *os.Root) (entries []entry, err 
 }
 
 // entry stores one entry, unless it is there already.
-func (u *upload) entry(ctx context.Context, root *os.Root, e entry, there map[string]int64, record *uploadRecord) error {
+func (u *upload) entry(ctx context.Context, root *os.Root, e entry, there map[string]bool, record *uploadRecord) error {
 	key := u.key + e.key()
 	if e.dir {
 		return u.store.Put(ctx, key, strings.NewReader(""), PutOptions{Mode: e.mode.Perm()})
@@ -353,13 +366,9 @@ func (u *upload) entry(ctx context.Context, root *os.Root, e entry, there map[st
 		return &localError{pathless(err)}
 	}
 	defer file.Close()
-	if size, ok := there[key]; ok && size == e.size {
-		same, err := u.same(ctx, file, key)
-		if err != nil {
-			return err
-		}
-		if same {
-			u.told.add(size)
+	if there[key] {
+		if info, err := file.Stat(); err == nil && u.isStored(ctx, file, info, key) {
+			u.told.add(info.Size())
 			u.told.fileDone()
 			return nil
 		}
@@ -371,13 +380,14 @@ func (u *upload) entry(ctx context.Context, root *os.Root, e entry, there map[st
 	return err
 }
 
-// same reports whether the object has the bytes of the file.
-func (u *upload) same(ctx context.Context, file *os.File, key string) (bool, error) {
+// isStored reports whether the object has the bytes of the file. It is false if
+// that cannot be found out.
+func (u *upload) isStored(ctx context.Context, file *os.File, local fs.FileInfo, key string) bool {
 	info, err := u.store.Stat(ctx, key)
-	if err != nil || !info.HasCRC64 {
-		return false, nil
+	if err != nil || !info.HasCRC64 || info.Size != local.Size() {
+		return false
 	}
 	sum := checksum.New()
-	n, err := copyContext(ctx, sum, file)
-	return n == info.Size && sum.Sum64() == info.CRC64, err
+	n, err := copyContext(ctx, sum, io.NewSectionReader(file, 0, info.Size))
+	return err == nil && n == info.Size && sum.Sum64() == info.CRC64
 }
