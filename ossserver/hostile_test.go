@@ -23,13 +23,14 @@ import (
 // signed returns the request signed by V1. What is to be signed is taken from
 // the server's own refusal, so that any request can be.
 func signed(handler http.Handler, method, target, body string, header http.Header) *http.Request {
+	date := time.Now().UTC().Format(http.TimeFormat) // the same for both requests
 	request := func(signature string) *http.Request {
 		r := httptest.NewRequest(method, "/", strings.NewReader(body))
 		r.RequestURI = target
 		for name, values := range header {
 			r.Header[name] = values
 		}
-		r.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+		r.Header.Set("Date", date)
 		r.Header.Set("Authorization", "OSS "+keyID+":"+signature)
 		return r
 	}
