@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
 	"github.com/crosscomm/crosscomm-go/internal/syncfs"
@@ -27,62 +26,11 @@ type download struct {
 	s     *Service
 	store ObjectStore
 	root  *os.Root
-	dir   string // of root
+	dirs  *directories // of root
+	dir   string       // the path of root
 	told  *progress
 	names *namer
 	lazy  bool // small files are synced when all are there
-
-	mu   sync.Mutex
-	free []*directory // of below root, that nobody uses now
-}
-
-// directory is one below the root, which is found once and not for each of its
-// files.
-type directory struct {
-	*os.Root
-	name string
-}
-
-// enter opens the directory that the name is in, and makes it if it is missing.
-// It must be given to leave.
-func (d *download) enter(name string) (*directory, error) {
-	name = path.Dir(name)
-	d.mu.Lock()
-	for i, dir := range d.free {
-		if dir.name == name {
-			d.free = slices.Delete(d.free, i, i+1)
-			d.mu.Unlock()
-			return dir, nil
-		}
-	}
-	d.mu.Unlock()
-	if err := d.root.MkdirAll(name, 0o777); err != nil {
-		return nil, err
-	}
-	root, err := d.root.OpenRoot(name)
-	if err != nil {
-		return nil, err
-	}
-	return &directory{root, name}, nil
-}
-
-// leave keeps the directory for the next file, with those last used.
-func (d *download) leave(dir *directory) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.free = append(d.free, dir)
-	if len(d.free) > folderWorkers {
-		d.free[0].Close()
-		d.free = slices.Delete(d.free, 0, 1)
-	}
-}
-
-// close gives up the directories.
-func (d *download) close() {
-	for _, dir := range d.free {
-		dir.Close()
-	}
-	d.free = nil
 }
 
 // DownloadFileManually downloads an image, a file, or, if the key ends in a
@@ -158,8 +106,8 @@ func (s *Service) transferToDir(ctx context.Context, key, name, dir string, f fu
 		return fail(err)
 	}
 	defer root.Close()
-	d := &download{s: s, store: store, root: root, dir: dir, names: newNamer()}
-	defer d.close()
+	d := &download{s: s, store: store, root: root, dirs: &directories{root: root}, dir: dir, names: newNamer()}
+	defer d.dirs.close()
 	d.told = s.newProgress(Progress{Op: Download, Key: key, Path: dir, Name: name, Files: 1})
 	local, err := f(d)
 	if local != "" {
@@ -293,44 +241,14 @@ func (d *download) chmodDir(ctx context.Context, key, name string) error {
 // everybody write on this machine.
 func receivedMode(mode fs.FileMode) fs.FileMode { return mode.Perm() &^ 0o002 }
 
-// forEach calls f for all items, folderWorkers at a time; the first error ends
-// the others' contexts, and is returned when all have ended.
-func forEach[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan T)
-	var workers sync.WaitGroup
-	for range min(folderWorkers, len(items)) {
-		workers.Go(func() {
-			for item := range next {
-				if err := f(ctx, item); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	for _, item := range items {
-		select {
-		case next <- item:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	close(next)
-	workers.Wait()
-	return context.Cause(ctx)
-}
-
 // fetch brings one object to the name, unless it is there already. The function
 // size, if not nil, is told how large it is.
 func (d *download) fetch(ctx context.Context, key, name string, size func(int64)) error {
-	dir, err := d.enter(name)
+	dir, err := d.dirs.enter(name)
 	if err != nil {
 		return err
 	}
-	defer d.leave(dir)
+	defer d.dirs.leave(dir)
 	name = path.Base(name)
 	if there, n := d.isThere(ctx, dir, key, name); there {
 		if size != nil {

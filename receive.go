@@ -92,7 +92,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	if err != nil {
 		return "", err
 	}
-	inside := &download{s: d.s, store: d.store, root: root, dir: d.dir, told: d.told, names: d.names}
+	inside := &download{s: d.s, store: d.store, root: root, dirs: &directories{root: root}, dir: d.dir, told: d.told, names: d.names}
 	err = inside.folder(ctx, prefix)
 	if err == nil && key != prefix && inside.told.files() == 0 {
 		// A key that is an object's is taken for a folder with this file alone,
@@ -102,7 +102,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 			err = nil
 		}
 	}
-	inside.close()
+	inside.dirs.close()
 	root.Close()
 	if err != nil {
 		return "", err

@@ -55,3 +55,33 @@ func (t *transfers) begin(ctx context.Context, place string) (end func(), err er
 		leave()
 	}, nil
 }
+
+// forEach calls f for all items, folderWorkers at a time; the first error ends
+// the others' contexts, and is returned when all have ended.
+func forEach[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan T)
+	var workers sync.WaitGroup
+	for range min(folderWorkers, len(items)) {
+		workers.Go(func() {
+			for item := range next {
+				if err := f(ctx, item); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for _, item := range items {
+		select {
+		case next <- item:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	close(next)
+	workers.Wait()
+	return context.Cause(ctx)
+}

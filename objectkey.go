@@ -1,0 +1,50 @@
+package crosscomm
+
+import (
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// baseName is the last part of a path of any system, or of a key.
+func baseName(name string) string {
+	name = strings.TrimRight(name, `/\`)
+	return name[strings.LastIndexAny(name, `/\`)+1:]
+}
+
+// keyPrefix is where a client's objects lie. An id that would make another
+// path of it is escaped; the original has no rule for these.
+func keyPrefix(clientID string) string {
+	if strings.ContainsAny(clientID, `/\`) || clientID == "." || clientID == ".." {
+		clientID = strings.ReplaceAll(url.PathEscape(clientID), ".", "%2E")
+	}
+	return "cross_comm/" + clientID + "/"
+}
+
+// newKey makes a key as the original does.
+func (s *Service) newKey(name string, t MsgType) string {
+	key := keyPrefix(s.cfg.ClientID) + strconv.FormatInt(time.Now().UnixMilli(), 10) + "_" + random8()
+	if t == TypeFolder {
+		return key + "_folder/"
+	}
+	return key + suffixOf(name)
+}
+
+// suffixOf is the suffix of Python's Path: not that of ".profile", nor that of
+// "name.".
+func suffixOf(name string) string {
+	base := filepath.Base(name)
+	ext := filepath.Ext(base)
+	if ext == "." || ext == base || strings.Trim(base[:len(base)-len(ext)], ".") == "" {
+		return ""
+	}
+	// What the key cannot hold; the file's own name is in the content.
+	for _, r := range ext {
+		if r < ' ' || r == 0x7F || r == '\\' {
+			return ""
+		}
+	}
+	return ext
+}
