@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -446,101 +445,5 @@ func TestStopDuringTransfer(t *testing.T) {
 	}
 	if err := a.Logout(context.Background()); err != nil {
 		t.Error(err)
-	}
-}
-
-// OnProgress tells of both ways, in order, and of the end.
-func TestProgress(t *testing.T) {
-	cacheDir(t)
-	server := startFileServer(t, crosscomm.Config{})
-	events := make(chan crosscomm.Progress, 10_000)
-	a := newClient(t, server.addr, "a", crosscomm.Config{OnProgress: func(p crosscomm.Progress) { events <- p }})
-	if err := a.Login(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	got := collect(server.Service, crosscomm.ListenerOptions{})
-	writeTree(t, dir, map[string]string{"d/1": string(noise(1, 40<<20)), "d/2": "22", "d/sub/3": "333", "d/none/": ""})
-	if err := a.SendMessage(testContext(t), filepath.Join(dir, "d"), crosscomm.TypeFolder, "server"); err != nil {
-		t.Fatal(err)
-	}
-	key := testkit.Receive(t, got).OSSKey
-	path, err := a.DownloadFileManually(testContext(t), key, filepath.Join(dir, "down"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = a.DownloadFileManually(testContext(t), "none", dir)
-	if err == nil {
-		t.Fatal("it was not there")
-	}
-	check := func(op, path string, fails bool) {
-		t.Helper()
-		var last crosscomm.Progress
-		for !last.Done {
-			p := testkit.Receive(t, events)
-			if p.Op != op || p.Name == "" || p.Bytes < last.Bytes || p.File < last.File || p.File > p.Files || p.Total != 0 && p.Bytes > p.Total {
-				t.Errorf("got %+v after %+v", p, last)
-			}
-			last = p
-		}
-		if (last.Err != nil) != fails || last.Path != path {
-			t.Errorf("the end is %+v, want the path %s", last, path)
-		}
-		if want := int64(40<<20 + 5); !fails && (last.Bytes != want || last.Total != want || last.File != 3 || last.Files != 3) {
-			t.Errorf("the end is %+v", last)
-		}
-	}
-	check(crosscomm.Upload, filepath.Join(dir, "d"), false)
-	check(crosscomm.Download, path, false)
-	check(crosscomm.Download, filepath.Join(dir, "none"), true)
-	if len(events) != 0 {
-		t.Errorf("%d more", len(events))
-	}
-}
-
-// Modes and empty directories pass between Go peers, and links are left out.
-func TestFolderDetails(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Log("Windows has no such modes")
-		return
-	}
-	server := startFileServer(t, crosscomm.Config{})
-	got := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
-	a := login(t, server.addr, "a")
-	dir := filepath.Join(t.TempDir(), "d")
-	writeTree(t, dir, map[string]string{"run.sh": "#!", "secret": "s", "A": "1", "a": "2", "private/x": "x", "e/m/p/t/y/": "", "world": "w"})
-	secret := filepath.Join(filepath.Dir(dir), "outside")
-	writeTree(t, secret, map[string]string{"passwords": "123"})
-	for name, mode := range map[string]os.FileMode{"run.sh": 0o755, "secret": 0o600, "private": 0o700, "e/m/p/t/y": 0o750, "world": 0o666} {
-		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, target := range map[string]string{"link": secret, "filelink": filepath.Join(secret, "passwords"), "loop": "."} {
-		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := a.SendMessage(testContext(t), dir, crosscomm.TypeFolder, "server"); err != nil {
-		t.Fatal(err)
-	}
-	m := testkit.Receive(t, got)
-	if m.Err() != nil {
-		t.Fatal(m.Err())
-	}
-	root := filepath.Join(m.Path(), m.OSSKey)
-	sameTree(t, readTree(t, root), map[string]string{"run.sh": "#!", "secret": "s", "A": "1", "a": "2", "private/x": "x", "e/m/p/t/y/": "", "world": "w"})
-	for name, mode := range map[string]os.FileMode{"run.sh": 0o755, "secret": 0o600, "private": 0o700, "e/m/p/t/y": 0o750, "world": 0o664} {
-		if info, err := os.Stat(filepath.Join(root, name)); err != nil || info.Mode().Perm() != mode {
-			t.Errorf("%s: %v, want %v; %v", name, info.Mode(), mode, err)
-		}
-	}
-	// The link itself can be sent: its name was given.
-	if err := a.SendMessage(testContext(t), filepath.Join(dir, "filelink"), crosscomm.TypeFile, "server"); err != nil {
-		t.Error(err)
-	}
-	entries, err := os.ReadDir(m.Path())
-	if err != nil || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "cross_comm" }) {
-		t.Errorf("the folder has %v, %v", entries, err)
 	}
 }
