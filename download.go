@@ -257,12 +257,13 @@ func (d *download) fetch(ctx context.Context, key, name string, size func(int64)
 		d.told.add(n)
 		return nil
 	}
-	f := &fetch{download: d, dir: dir, key: key, name: name, size: size}
-	err = f.run(ctx)
-	if errors.Is(err, errSumMismatch) && f.resumed {
-		// What an earlier run has left was not what it seemed; now it is gone.
-		f = &fetch{download: d, dir: dir, key: key, name: name}
-		err = f.run(ctx)
+	// What an earlier run has left may not be what it seems, and a link may
+	// change bytes.
+	for range maxMismatches {
+		f := &fetch{download: d, dir: dir, key: key, name: name, size: size}
+		if err = f.run(ctx); !errors.Is(err, errSumMismatch) {
+			break
+		}
 	}
 	return err
 }

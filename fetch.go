@@ -20,6 +20,9 @@ const (
 	// resumeFrom is the size from which on it is worth to look for what an
 	// earlier run has left.
 	resumeFrom = 1 << 20
+	// maxMismatches is how often a file may come with other bytes than the store
+	// has.
+	maxMismatches = 3
 	// partsKept is how long what was left of a cut transfer is kept.
 	partsKept = 7 * 24 * time.Hour
 
@@ -27,7 +30,7 @@ const (
 )
 
 var (
-	errSumMismatch = errors.New("the bytes that came are not those that the store has")
+	errSumMismatch = errors.New("the bytes that came are not those that the store has: the link or a disk has changed them")
 	errNoRange     = errors.New("the store has not answered with the range that was asked for")
 )
 
@@ -39,12 +42,11 @@ type fetch struct {
 	key, name string // the name is one in dir
 	size      func(int64)
 
-	info    ObjectInfo
-	part    string   // the name of file
-	file    *os.File // nil until it is known what comes
-	sum     hash.Hash64
-	have    int64 // how many bytes the file has, of which sum is
-	resumed bool  // whether an earlier run has begun it
+	info ObjectInfo
+	part string   // the name of file
+	file *os.File // nil until it is known what comes
+	sum  hash.Hash64
+	have int64 // how many bytes the file has, of which sum is
 }
 
 // run downloads until the file is whole, as long as there is progress.
@@ -118,7 +120,7 @@ func (f *fetch) same(info ObjectInfo) bool {
 func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	f.told.add(-f.have)
 	f.closePart()
-	f.info, f.have, f.sum, f.resumed = info, 0, checksum.New(), false
+	f.info, f.have, f.sum = info, 0, checksum.New()
 	if f.size != nil {
 		f.size(info.Size)
 	}
@@ -139,7 +141,7 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	}
 	n, err := copyContext(ctx, f.sum, io.LimitReader(f.file, info.Size))
 	f.told.add(n)
-	f.have, f.resumed = n, n > 0
+	f.have = n
 	return err
 }
 
