@@ -38,21 +38,26 @@ func (r *receivedFile) outcome() (path string, err error) {
 // listeners, which all match it, has a directory.
 func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame) *receivedFile {
 	t := MsgType(f.Type)
-	key, ok := frame.Unquote(f.OSSKey)
-	name, named := frame.Unquote(f.Content)
-	if !named || baseName(name) == "" {
-		name = key
-	}
-	if !t.file() || !ok || key == "" {
+	if !t.file() {
 		return nil
+	}
+	key, ok := frame.Unquote(f.OSSKey)
+	if !ok || key == "" {
+		return nil
+	}
+	name, ok := frame.Unquote(f.Content)
+	if !ok || baseName(name) == "" {
+		name = key
 	}
 	for _, reg := range list {
 		dir := reg.opts.DownloadDirectory
 		if dir == "" {
 			continue
 		}
-		r := &receivedFile{done: make(chan struct{})}
-		how.work.Go(func() {
+		r := &receivedFile{done: make(chan struct{}), err: &TransferError{Op: Download, Key: key, Err: errPanicked}}
+		how.work.Add(1)
+		s.transfers.run(func() {
+			defer how.work.Done()
 			defer close(r.done)
 			defer logPanic(s.log, "a download panicked")
 			r.path, r.err = s.receive(how.ctx, key, baseName(name), t, dir)
@@ -64,6 +69,10 @@ func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame)
 	}
 	return nil
 }
+
+// errPanicked is why a download failed in which an application's ObjectStore has
+// panicked; the log has where.
+var errPanicked = errors.New("it panicked")
 
 // receive downloads a file, or a folder to a new directory.
 func (s *Service) receive(ctx context.Context, key, name string, t MsgType, dir string) (string, error) {

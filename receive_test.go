@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -277,4 +278,42 @@ func TestFileAndFolderOfOneName(t *testing.T) {
 		t.Errorf("the long name became %q", long)
 	}
 	sameTree(t, tree, map[string]string{"a": "file", "a~2/b": "below", "c": "c", "d": "d", "tab%09here": "t", long: "long"})
+}
+
+// Thousands of messages that wait for their downloads cost no goroutine each,
+// and are all delivered, in order, when the store goes on.
+func TestManyWaitForDownloads(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	release := make(chan struct{})
+	store := newMemStore(map[string]string{"k": "bytes"})
+	store.beforeGet = func(ctx context.Context, _ string) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	svc, got, _ := receiver(t, server.addr, store)
+	texts := collect(svc, crosscomm.ListenerOptions{Type: crosscomm.TypeText})
+	sender := loginRaw(t, server.addr, "sender")
+	before := runtime.NumGoroutine()
+	const count = 3000
+	for i := range count {
+		sender.write(fileFrame("sender", "receiver", "file", fmt.Sprint(i), "k"))
+	}
+	sender.write(frameOf("sender", "receiver", "text", `"end"`))
+	testkit.Receive(t, texts)
+	if n := runtime.NumGoroutine() - before; n > 50 {
+		t.Errorf("%d goroutines more", n)
+	}
+	close(release)
+	for i := range count {
+		if m := testkit.Receive(t, got); m.Text() != fmt.Sprint(i) || m.Err() != nil {
+			t.Fatalf("message %d is %s, %v", i, m.Text(), m.Err())
+		}
+	}
+	if m := testkit.Receive(t, got); m.Text() != "end" {
+		t.Errorf("got %s", m.Text())
+	}
 }

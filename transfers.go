@@ -10,12 +10,41 @@ import (
 type transfers struct {
 	slots chan struct{} // holds a token for each that runs
 
-	mu     sync.Mutex
-	places map[string]chan struct{} // closed when the transfer there has ended
+	mu      sync.Mutex
+	places  map[string]chan struct{} // closed when the transfer there has ended
+	waiting []func()                 // for a goroutine
+	workers int                      // goroutines; as many as slots at most
 }
 
 func newTransfers(n int) *transfers {
 	return &transfers{slots: make(chan struct{}, n), places: map[string]chan struct{}{}}
+}
+
+// run runs the function, which must end soon after its context does, when its
+// turn comes. A message that waits for its download costs no goroutine: there
+// may be thousands.
+func (t *transfers) run(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiting = append(t.waiting, f)
+	if t.workers < cap(t.slots) {
+		t.workers++
+		go t.work()
+	}
+}
+
+func (t *transfers) work() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.waiting) > 0 {
+		f := t.waiting[0]
+		t.waiting[0] = nil
+		t.waiting = t.waiting[1:]
+		t.mu.Unlock()
+		f()
+		t.mu.Lock()
+	}
+	t.workers--
 }
 
 // begin waits for its turn, and returns what ends it, or the error of ctx.
