@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/internal/filelock"
 )
 
 const (
@@ -44,6 +45,7 @@ type fetch struct {
 
 	info ObjectInfo
 	part string   // the name of file
+	keep bool     // whether a later run can go on with it
 	file *os.File // nil until it is known what comes
 	sum  hash.Hash64
 	have int64 // how many bytes the file has, of which sum is
@@ -124,25 +126,38 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
 	if f.size != nil {
 		f.size(info.Size)
 	}
-	id := random8() + random8()
-	resumable := info.Size >= resumeFrom && (info.ETag != "" || info.HasCRC64)
-	if resumable {
+	f.keep = false
+	if info.Size >= resumeFrom && (info.ETag != "" || info.HasCRC64) {
 		removeOldParts(f.dir.Root)
-		id = shortHash(fmt.Sprint(f.key, "\x00", info.ETag, info.CRC64, info.Size))
+		if err := f.openKept(); err != nil {
+			return err
+		}
 	}
-	f.part = partPrefix + id + partSuffix
-	flags := os.O_RDWR | os.O_CREATE
-	if !resumable {
-		flags |= os.O_EXCL
-	}
-	var err error
-	if f.file, err = f.dir.OpenFile(f.part, flags, 0o666); err != nil || !resumable {
+	if !f.keep {
+		var err error
+		f.part = partPrefix + random8() + random8() + partSuffix
+		f.file, err = f.dir.OpenFile(f.part, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		return err
 	}
 	n, err := copyContext(ctx, f.sum, io.LimitReader(f.file, info.Size))
 	f.told.add(n)
 	f.have = n
 	return err
+}
+
+// openKept opens the file that a later run finds, unless another process is
+// writing it now.
+func (f *fetch) openKept() error {
+	f.part = partPrefix + shortHash(fmt.Sprint(f.key, "\x00", f.info.ETag, f.info.CRC64, f.info.Size)) + partSuffix
+	file, err := f.dir.OpenFile(f.part, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	if err := filelock.TryFile(file); errors.Is(err, filelock.ErrHeld) {
+		return file.Close()
+	}
+	f.file, f.keep = file, true
+	return nil
 }
 
 // removeOldParts deletes what was left in the directory of transfers that
@@ -172,7 +187,7 @@ func (f *fetch) closePart() {
 	}
 	f.file.Close()
 	f.file = nil
-	if f.info.Size < resumeFrom || f.info.ETag == "" && !f.info.HasCRC64 {
+	if !f.keep {
 		_ = f.dir.Remove(f.part)
 	}
 }
@@ -201,6 +216,12 @@ func (f *fetch) finish() error {
 		err = f.dir.Rename(f.part, f.name)
 	}
 	f.file = nil
+	if f.keep && errors.Is(err, fs.ErrNotExist) {
+		// Another process, which had the file before, has just given it its name.
+		if info, statErr := f.dir.Lstat(f.name); statErr == nil && info.Mode().IsRegular() && info.Size() == f.info.Size {
+			return nil
+		}
+	}
 	if err != nil {
 		_ = f.dir.Remove(f.part)
 		return &localError{err}

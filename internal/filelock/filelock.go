@@ -14,6 +14,9 @@ import (
 // ErrHeld is returned if another process or Lock has the file locked.
 var ErrHeld = errors.New("locked by another process")
 
+// TryFile locks a file that is open, until it is closed, or returns ErrHeld.
+func TryFile(file *os.File) error { return tryLock(file) }
+
 const retryEvery = 20 * time.Millisecond
 
 // Lock locks the file, which it makes if it is missing, and returns what
