@@ -317,3 +317,98 @@ func TestManyWaitForDownloads(t *testing.T) {
 		t.Errorf("got %s", m.Text())
 	}
 }
+
+// A folder that was cut goes on file by file, by hand and for a listener.
+func TestFolderDownloadResumes(t *testing.T) {
+	cacheDir(t)
+	server := startFileServer(t, crosscomm.Config{})
+	onServer := collect(server.Service, crosscomm.ListenerOptions{})
+	source, dir := t.TempDir(), t.TempDir()
+	tree := map[string]string{"a.bin": string(noise(1, 12<<20)), "b/b.bin": string(noise(2, 12<<20)), "c": string(noise(3, 12<<20)), "empty": ""}
+	writeTree(t, source, tree)
+	a := login(t, server.addr, "a")
+	if err := a.SendMessage(testContext(t), source, crosscomm.TypeFolder, "server"); err != nil {
+		t.Fatal(err)
+	}
+	key := testkit.Receive(t, onServer).OSSKey
+
+	ctx, broken := stopAfter(24 << 20)
+	b := newClient(t, server.addr, "b", crosscomm.Config{DialContext: broken.dial})
+	if err := b.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.DownloadFileManually(ctx, key, dir); !errors.Is(err, context.Canceled) {
+		t.Fatalf("it was not cut: %v", err)
+	}
+	var cable cutter
+	c := newClient(t, server.addr, "c", crosscomm.Config{DialContext: cable.dial})
+	if err := c.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	path, err := c.DownloadFileManually(testContext(t), key, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, readTree(t, path), tree)
+	if n := cable.got.Load(); n > 20<<20 {
+		t.Errorf("%d bytes came the second time", n)
+	}
+
+	// For a listener: its program is ended, and gets the message once more.
+	inbox := t.TempDir()
+	ctx, broken = stopAfter(24 << 20)
+	d := newClient(t, server.addr, "d", crosscomm.Config{DialContext: broken.dial})
+	collect(d, crosscomm.ListenerOptions{DownloadDirectory: inbox})
+	if err := d.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	sender := loginRaw(t, server.addr, "sender")
+	sender.write(fileFrame("sender", "d", "folder", "x", key))
+	testkit.Receive(t, ctx.Done())
+	if err := d.Logout(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := filepath.Glob(filepath.Join(inbox, "folder_*")); err != nil || len(found) != 0 {
+		t.Fatalf("the half of it has its name: %v, %v", found, err)
+	}
+	var again cutter
+	e := newClient(t, server.addr, "d", crosscomm.Config{DialContext: again.dial})
+	got := collect(e, crosscomm.ListenerOptions{DownloadDirectory: inbox})
+	if err := e.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	sender.write(fileFrame("sender", "d", "folder", "x", key))
+	m := testkit.Receive(t, got)
+	if m.Err() != nil {
+		t.Fatal(m.Err())
+	}
+	sameTree(t, readTree(t, filepath.Join(m.Path(), key)), tree)
+	if n := again.got.Load(); n > 20<<20 {
+		t.Errorf("%d bytes came the second time", n)
+	}
+	if entries, err := os.ReadDir(inbox); err != nil || len(entries) != 1 {
+		t.Errorf("the inbox has %v, %v", entries, err)
+	}
+}
+
+// A peer that had nowhere to put its file sends the message without; the server
+// says once what is missing.
+func TestWarningOfLostFile(t *testing.T) {
+	logs, quiet := new(logBuffer), new(logBuffer)
+	for _, server := range []*testServer{startServer(t, crosscomm.Config{Logger: logs.logger()}), startFileServer(t, crosscomm.Config{Logger: quiet.logger()})} {
+		b := login(t, server.addr, "b")
+		got := collect(b, crosscomm.ListenerOptions{})
+		sender := loginRaw(t, server.addr, "sender")
+		for range 3 {
+			sender.write(frameOf("sender", "b", "file", `"x"`))
+			testkit.Receive(t, got)
+		}
+		server.stop()
+	}
+	if n := strings.Count(logs.String(), "data directory"); n != 1 {
+		t.Errorf("%d times in\n%s", n, logs)
+	}
+	if strings.Contains(quiet.String(), "data directory") {
+		t.Errorf("a server that has one says\n%s", quiet)
+	}
+}
