@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"os"
 	"sync"
 )
 
@@ -122,12 +123,15 @@ func (p *pipeline) write(buf *[copyBuffer]byte, n int, last bool) {
 
 func (p *pipeline) run() {
 	defer close(p.ended)
+	var flush flusher
+	defer flush.wait()
 	for c := range p.todo {
 		if p.err == nil {
 			if _, err := p.w.Write(c.buf[:c.n]); err != nil {
 				p.err = err
 				close(p.failed)
 			}
+			flush.wrote(p.w, c.n)
 		}
 		p.idle <- c.buf
 	}
@@ -151,5 +155,35 @@ func (p *pipeline) wait() error {
 func (p *pipeline) free() {
 	for _, buf := range p.made {
 		copyBuffers.Put(buf)
+	}
+}
+
+// flushEvery is how much is written before the disk is told to begin with it.
+const flushEvery = 32 << 20
+
+// flusher has a large file go to the disk while the rest of it still comes, so
+// that the sync at the end does not find all of it waiting.
+type flusher struct {
+	since int // bytes
+	busy  chan struct{}
+}
+
+func (f *flusher) wrote(w io.Writer, n int) {
+	file, ok := w.(*os.File)
+	if f.since += n; !ok || f.since < flushEvery || f.busy != nil && !isClosed(f.busy) {
+		return
+	}
+	done := make(chan struct{})
+	f.since, f.busy = 0, done
+	go func() {
+		defer close(done)
+		_ = file.Sync() // the last one counts, and tells what is wrong
+	}()
+}
+
+// wait waits for a sync that is under way: the file may be closed then.
+func (f *flusher) wait() {
+	if f.busy != nil {
+		<-f.busy
 	}
 }
