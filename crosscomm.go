@@ -194,8 +194,8 @@ func (s *Service) IsConnected() bool {
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
 // [ErrNoObjectStore], and a *[TransferError] for a file that could not be read
 // or stored. An upload of more than 16 MiB that was cut goes on where it
-// stopped when the same path is sent again within a week, also by the next run
-// of the program.
+// stopped when the same path is sent again to the same store within a week, also
+// by the next run of the program.
 func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
 	return s.send(ctx, content, t, toClientID)
 }
