@@ -466,3 +466,35 @@ func (c *hangConn) Write(p []byte) (int, error) {
 }
 
 var _ io.Writer = (*hangConn)(nil)
+
+// A folder that has taken the place of a file does not go on under the file's
+// key.
+func TestUploadOfAFolderInPlaceOfAFile(t *testing.T) {
+	cacheDir(t)
+	server := startFileServer(t, crosscomm.Config{})
+	onServer := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
+	path := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(path, noise(1, 32<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, broken := stopAfter(8 << 20)
+	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
+	if err := a.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "server"); err == nil {
+		t.Fatal("it was not cut")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	writeTree(t, path, map[string]string{"f": "1"})
+	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFolder, "server"); err != nil {
+		t.Fatal(err)
+	}
+	m := testkit.Receive(t, onServer)
+	if m.Err() != nil || filepath.Ext(m.OSSKey) != "" || m.OSSKey[len(m.OSSKey)-1] != '/' {
+		t.Fatalf("key %q, %v", m.OSSKey, m.Err())
+	}
+	sameTree(t, readTree(t, filepath.Join(m.Path(), m.OSSKey)), map[string]string{"f": "1"})
+}

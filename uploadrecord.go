@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
@@ -60,12 +61,23 @@ func (s *Service) openRecord(store ObjectStore, name string, info fs.FileInfo) *
 	if err != nil || json.Unmarshal(data, r) != nil {
 		r.Key = ""
 	}
-	// Another file of the name; of a directory its own time says little.
-	if r.Key != "" && (time.Since(r.Begun) > partsKept || !info.IsDir() && (r.Size != info.Size() || !r.Changed.Equal(info.ModTime()))) {
+	if !r.fits(info) {
 		r.Key = ""
 	}
 	r.Size, r.Changed = info.Size(), info.ModTime()
 	return r
+}
+
+// fits reports whether the record is of what is there now, and not of something
+// else that had the name. Of a directory its own time says little.
+func (r *uploadRecord) fits(info fs.FileInfo) bool {
+	switch {
+	case time.Since(r.Begun) > partsKept, strings.HasSuffix(r.Key, "/") != info.IsDir():
+		return false
+	case info.IsDir():
+		return true
+	}
+	return r.Size == info.Size() && r.Changed.Equal(info.ModTime())
 }
 
 func removeOldRecords(dir string) {
