@@ -36,8 +36,8 @@ type clientRun struct {
 	client *client
 	ctx    context.Context // ends at Logout
 	cancel context.CancelFunc
-	done   chan struct{}  // closed when the run has ended
-	work   sync.WaitGroup // downloads; sessions begin them
+	done   chan struct{} // closed when the run has ended
+	work   activity      // uploads and downloads
 
 	mu       sync.Mutex
 	current  *session      // nil while down
@@ -109,7 +109,7 @@ func (r *clientRun) begin(ctx context.Context) error {
 	if err != nil {
 		r.set(nil, fmt.Errorf("%w: the login failed: %w", ErrNotConnected, err))
 		r.cancel()
-		r.work.Wait()
+		r.client.s.endTransfers(&r.work)
 		close(r.done)
 		return fmt.Errorf("crosscomm: Login to %s: %w", r.client.s.cfg.URL, err)
 	}
@@ -153,8 +153,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // loop is the life of a run, from its first session to its end.
 func (r *clientRun) loop(current *session) {
 	defer close(r.done)
-	defer r.client.closeStores()
-	defer r.work.Wait()
+	defer r.client.closeStore()
+	defer r.client.s.endTransfers(&r.work)
 	defer r.cancel()
 	wait := r.newBackoff()
 	for {
@@ -259,6 +259,14 @@ func (r *clientRun) notifyDown(reason error) {
 	if f := s.cfg.OnDown; f != nil {
 		s.event(func() { f(reason) })
 	}
+}
+
+// whyOver returns why a run has ended.
+func (r *clientRun) whyOver() error {
+	if gaveUp := r.state().gaveUp; gaveUp != nil {
+		return gaveUp
+	}
+	return errLoggedOut
 }
 
 // logout ends the run and waits for that.

@@ -155,6 +155,10 @@ type Config struct {
 	// MaxDownloads is how many images, files and folders are downloaded at a
 	// time: 4 if zero. The others wait.
 	MaxDownloads int
+	// MaxDownloadSize bounds the bytes of an image, a file or a folder that is
+	// downloaded, whoever has sent it; there is no bound if it is zero. A larger
+	// one is not begun, and its error is [ErrTooLarge].
+	MaxDownloadSize int64
 	// OnProgress is told how far each upload and download has come: ten times a
 	// second at most, and at last, with Done, before the method that has begun
 	// it returns, or the listeners of its message are called. The calls for one
@@ -261,6 +265,7 @@ func (c *Config) check() error {
 		"MaxMessageSize":    int64(c.MaxMessageSize),
 		"MaxQueuedBytes":    int64(c.MaxQueuedBytes),
 		"MaxDownloads":      int64(c.MaxDownloads),
+		"MaxDownloadSize":   c.MaxDownloadSize,
 		"MaxFileSize":       c.MaxFileSize,
 		"Quota":             c.Quota,
 		"KeepFiles":         int64(c.KeepFiles),

@@ -64,7 +64,6 @@ type Service struct {
 	events    serialQueue // runs the Config's functions
 
 	transfers *transfers // bounds downloads
-	naming    sync.Mutex // held while a received folder is given its name
 
 	ossMu sync.Mutex
 	oss   *ossStore // of Config.OSS; nil until it is needed

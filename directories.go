@@ -18,8 +18,11 @@ type directories struct {
 
 type directory struct {
 	*os.Root
-	name string
+	name    string
+	cleaned bool // whether removeOldParts was called
 }
+
+func newDirectories(root *os.Root) *directories { return &directories{root: root} }
 
 // enter opens the directory that the name is in, and makes it if it is missing.
 // It must be given to leave.
@@ -35,7 +38,7 @@ func (d *directories) enter(name string) (*directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &directory{root, name}, nil
+	return &directory{Root: root, name: name}, nil
 }
 
 func (d *directories) take(name string) *directory {
@@ -67,4 +70,13 @@ func (d *directories) close() {
 		dir.Close()
 	}
 	d.free = nil
+}
+
+// removeOldParts deletes, once, what was left in the directory of transfers that
+// nobody has gone on with.
+func (d *directory) removeOldParts() {
+	if !d.cleaned {
+		d.cleaned = true
+		removeOldParts(d.Root)
+	}
 }

@@ -30,7 +30,8 @@ type download struct {
 	dir   string       // the path of root
 	told  *progress
 	names *namer
-	lazy  bool // small files are synced when all are there
+	lazy  bool        // small files are synced when all are there
+	umask fs.FileMode // permission bits that nothing gets here
 }
 
 // DownloadFileManually downloads an image, a file, or, if the key ends in a
@@ -44,10 +45,13 @@ type download struct {
 // was cut goes on where it stopped, also when another program calls this. It
 // returns within a second after ctx has ended.
 //
-// The error is a *[TransferError], or [ErrNoObjectStore]. It needs no login if
-// the store is given by the configuration.
+// The error is a *[TransferError] with the reason in it, such as fs.ErrNotExist,
+// [ErrTooLarge] or the context's, or [ErrNoObjectStore]. It needs no login if
+// the store is given by the configuration; else it waits for the link like
+// SendMessage, and returns [ErrNotConnected] as that does. A Logout or a Stop
+// ends it with ErrNotConnected, too.
 func (s *Service) DownloadFileManually(ctx context.Context, ossKey, directory string) (path string, err error) {
-	path, err = s.transferToDir(ctx, ossKey, baseName(ossKey), directory, func(d *download) (string, error) {
+	path, err = s.transferToDir(ctx, ossKey, baseName(ossKey), directory, func(ctx context.Context, d *download) (string, error) {
 		if strings.HasSuffix(ossKey, "/") {
 			return d.manualFolder(ctx, ossKey)
 		}
@@ -75,29 +79,43 @@ func (d *download) manualFolder(ctx context.Context, prefix string) (string, err
 	return name, d.root.MkdirAll(name, 0o777) // there may be nothing in it
 }
 
-// transferToDir runs f for a directory, one transfer of the key into it at a
-// time, and returns the path that f has made there. People call it by the name.
-func (s *Service) transferToDir(ctx context.Context, key, name, dir string, f func(*download) (string, error)) (path string, err error) {
+// transferToDir runs f for a directory when nothing else brings the key there,
+// as part of the Service's run, and returns the path that f has made. People
+// call it by the name.
+func (s *Service) transferToDir(ctx context.Context, key, name, dir string, f func(context.Context, *download) (string, error)) (path string, err error) {
+	ctx, end := s.beginTransfer(ctx)
+	defer end()
+	place, err := placeOf(dir, key)
+	if err != nil {
+		return "", &TransferError{Op: OpDownload, Key: key, Path: dir, Err: err}
+	}
+	leave, err := s.transfers.begin(ctx, place)
+	if err != nil {
+		return "", &TransferError{Op: OpDownload, Key: key, Path: dir, Err: err}
+	}
+	defer leave()
+	return s.downloadTo(ctx, key, name, dir, f)
+}
+
+// placeOf is the same for all that write to the same names.
+func placeOf(dir, key string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	return dir + "\x00" + strings.TrimSuffix(key, "/"), err
+}
+
+// downloadTo runs f for a directory.
+func (s *Service) downloadTo(ctx context.Context, key, name, dir string, f func(context.Context, *download) (string, error)) (path string, err error) {
 	store, err := s.objectStore(ctx)
 	if err != nil {
 		return "", err
-	}
-	fail := func(err error) (string, error) {
-		return "", &TransferError{Op: Download, Key: key, Path: path, Err: err}
 	}
 	if dir == "" {
 		dir = "."
 	}
 	path = dir
-	place, err := filepath.Abs(dir)
-	if err != nil {
-		return fail(err)
+	fail := func(err error) (string, error) {
+		return "", &TransferError{Op: OpDownload, Key: key, Path: path, Err: pathless(err)}
 	}
-	release, err := s.transfers.begin(ctx, place+"\x00"+strings.TrimSuffix(key, "/"))
-	if err != nil {
-		return fail(err)
-	}
-	defer release()
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fail(err)
 	}
@@ -106,18 +124,39 @@ func (s *Service) transferToDir(ctx context.Context, key, name, dir string, f fu
 		return fail(err)
 	}
 	defer root.Close()
-	d := &download{s: s, store: store, root: root, dirs: &directories{root: root}, dir: dir, names: newNamer()}
+	d := &download{s: s, store: store, root: root, dirs: newDirectories(root), dir: dir, names: newNamer()}
 	defer d.dirs.close()
-	d.told = s.newProgress(Progress{Op: Download, Key: key, Path: dir, Name: name, Files: 1})
-	local, err := f(d)
+	if d.umask, err = umaskOf(root); err != nil {
+		return fail(err)
+	}
+	d.told = s.newProgress(Progress{Op: OpDownload, Key: key, Path: dir, Name: name, Files: 1})
+	local, err := f(ctx, d)
 	if local != "" {
 		path = d.path(local)
 		d.told.change(func(p *Progress) { p.Path = path })
 	}
-	if err := d.told.done(err); err != nil {
-		return fail(err)
+	if err != nil {
+		_, err = fail(err)
+		return "", d.told.done(err)
 	}
-	return path, nil
+	return path, d.told.done(nil)
+}
+
+// umaskOf returns the permission bits that new files do not get in the
+// directory. The process's umask cannot be read without changing it, and the
+// directory may have rules of its own. Nobody may write what came from another
+// machine but its owner and group.
+func umaskOf(root *os.Root) (fs.FileMode, error) {
+	name := partName("")
+	file, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o777)
+	if err != nil {
+		return 0, err
+	}
+	info, err := file.Stat()
+	if err = errors.Join(err, file.Close(), root.Remove(name)); err != nil {
+		return 0, err
+	}
+	return ^info.Mode().Perm()&0o777 | 0o002, nil
 }
 
 // path returns the path of a name in the directory.
@@ -164,6 +203,9 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 	}
 	slices.Sort(files) // so that each gets the same name again
 	slices.Sort(dirs)
+	if err := d.checkSize(total); err != nil {
+		return err
+	}
 	d.told.change(func(p *Progress) { p.Total, p.Files = total, len(files) })
 	if _, err := d.names.dir(prefix); err != nil {
 		return err // also if it is empty
@@ -187,10 +229,10 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 		names[key] = name
 	}
 	d.lazy = true
-	err := forEach(ctx, files, func(ctx context.Context, key string) error {
+	err := forEach(ctx, folderWorkers, files, func(ctx context.Context, key string) error {
 		err := d.fetch(ctx, key, names[key], nil)
 		if err != nil {
-			return &TransferError{Op: Download, Key: key, Path: d.path(names[key]), Err: err}
+			return &TransferError{Op: OpDownload, Key: key, Path: d.path(names[key]), Err: err}
 		}
 		d.told.fileDone()
 		return nil
@@ -201,7 +243,7 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 	if err := d.sync(ctx, files, names); err != nil {
 		return err
 	}
-	return forEach(ctx, dirs, func(ctx context.Context, key string) error { return d.chmodDir(ctx, key, names[key]) })
+	return forEach(ctx, folderWorkers, dirs, func(ctx context.Context, key string) error { return d.chmodDir(ctx, key, names[key]) })
 }
 
 // sync makes the small files of a folder durable. One by one, as they came, it
@@ -211,11 +253,16 @@ func (d *download) sync(ctx context.Context, keys []string, names map[string]str
 	if err != nil {
 		return err
 	}
-	defer top.Close()
-	if done, err := syncfs.Sync(top); done {
+	var done bool
+	err = waitFor(ctx, func() (err error) {
+		defer top.Close()
+		done, err = syncfs.Sync(top)
+		return err
+	}, nil)
+	if err != nil || done {
 		return err
 	}
-	return forEach(ctx, keys, func(_ context.Context, key string) error {
+	return forEach(ctx, folderWorkers, keys, func(ctx context.Context, key string) error {
 		file, err := d.root.OpenFile(names[key], os.O_RDWR, 0)
 		if errors.Is(err, fs.ErrPermission) {
 			return nil // its sender has made it read-only; the system writes it in its time
@@ -223,7 +270,7 @@ func (d *download) sync(ctx context.Context, keys []string, names map[string]str
 		if err != nil {
 			return err
 		}
-		return errors.Join(file.Sync(), file.Close())
+		return waitFor(ctx, func() error { return errors.Join(file.Sync(), file.Close()) }, nil)
 	})
 }
 
@@ -234,12 +281,17 @@ func (d *download) chmodDir(ctx context.Context, key, name string) error {
 	if err != nil || info.Mode == 0 {
 		return err
 	}
-	return d.root.Chmod(name, receivedMode(info.Mode)|0o700)
+	_ = d.root.Chmod(name, info.Mode.Perm()&^d.umask|0o700) // not every file system has modes
+	return nil
 }
 
-// receivedMode is what is taken over of a sender's mode: not what lets
-// everybody write on this machine.
-func receivedMode(mode fs.FileMode) fs.FileMode { return mode.Perm() &^ 0o002 }
+// checkSize refuses what is larger than the configuration allows.
+func (d *download) checkSize(size int64) error {
+	if most := d.s.cfg.MaxDownloadSize; most > 0 && size > most {
+		return fmt.Errorf("%w: it has %d bytes, and Config.MaxDownloadSize is %d", ErrTooLarge, size, most)
+	}
+	return nil
+}
 
 // fetch brings one object to the name, unless it is there already. The function
 // size, if not nil, is told how large it is.
@@ -285,6 +337,6 @@ func (d *download) isThere(ctx context.Context, dir *directory, key, name string
 	}
 	defer file.Close()
 	sum := checksum.New()
-	n, err := copyContext(ctx, sum, file)
+	n, err := copyContext(ctx, sum, file, d.told.checked)
 	return err == nil && n == info.Size && sum.Sum64() == info.CRC64, n
 }

@@ -222,18 +222,12 @@ func (c *client) offered(content []byte) {
 	c.store = store
 }
 
-// closeStores gives up the idle connections to stores.
-func (c *client) closeStores() {
+// closeStore gives up the idle connections to the store that was offered.
+func (c *client) closeStore() {
 	c.mu.Lock()
-	offered := c.store
-	c.mu.Unlock()
-	if offered != nil {
-		offered.close()
-	}
-	c.s.ossMu.Lock()
-	defer c.s.ossMu.Unlock()
-	if c.s.oss != nil {
-		c.s.oss.close()
+	defer c.mu.Unlock()
+	if c.store != nil {
+		c.store.close()
 	}
 }
 

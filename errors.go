@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/ossserver"
 )
 
 // The kinds of error, to be told apart with errors.Is. What a method returns
@@ -29,11 +30,13 @@ var (
 	ErrReplaced = errors.New("another client has logged in with this id")
 
 	// ErrContent: the content does not fit the message type, or cannot be
-	// written as JSON. Nothing was sent.
+	// written as JSON; or what a path names is of the wrong kind. Nothing was
+	// sent.
 	ErrContent = errors.New("bad content")
 
 	// ErrTooLarge: the message is larger than the receiver would take, and was
-	// not sent; or, from ListClients, the answer exceeds Config.MaxMessageSize.
+	// not sent; or, from ListClients, the answer exceeds Config.MaxMessageSize;
+	// or a download exceeds Config.MaxDownloadSize.
 	ErrTooLarge = errors.New("message too large")
 
 	// ErrReceiver: the id of the receiver is empty or malformed. Nothing was
@@ -49,6 +52,13 @@ var (
 	// no server that has a data directory. The error says which settings are
 	// missing. Nothing was sent.
 	ErrNoObjectStore = errors.New("no object store")
+
+	// ErrInUse: another server has Config.DataDir open.
+	ErrInUse = ossserver.ErrInUse
+
+	// ErrShorter is what Get of an ObjectStore returns for an offset that the
+	// object does not have: it has been replaced by a shorter one.
+	ErrShorter = errors.New("the object is shorter now")
 )
 
 // CloseError tells that a connection was ended by a WebSocket close frame, and

@@ -2,37 +2,30 @@ package crosscomm
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
-	"os"
-	"strings"
-	"time"
+	"net/http"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
-	"github.com/crosscomm/crosscomm-go/internal/filelock"
 )
 
 const (
-	// resumeFrom is the size from which on it is worth to look for what an
-	// earlier run has left.
-	resumeFrom = 1 << 20
 	// maxMismatches is how often a file may come with other bytes than the store
-	// has.
+	// has, and maxChanges how often the object may change while it comes.
 	maxMismatches = 3
-	// partsKept is how long what was left of a cut transfer is kept.
-	partsKept = 7 * 24 * time.Hour
-
-	partPrefix, partSuffix = ".crosscomm-", ".part"
+	maxChanges    = 5
+	// progressWorth is how many bytes must come for a broken link to count as a
+	// first failure again.
+	progressWorth = 64 << 10
 )
 
 var (
 	errSumMismatch = errors.New("the bytes that came are not those that the store has: the link or a disk has changed them")
-	errNoRange     = errors.New("the store has not answered with the range that was asked for")
+	errChanging    = errors.New("the object changes again and again while it is downloaded")
+	errLonger      = errors.New("the store has given more bytes than it says that the object has")
 )
 
 // fetch is one object on its way to a file. The bytes go to a file of another
@@ -44,194 +37,143 @@ type fetch struct {
 	size      func(int64)
 
 	info ObjectInfo
-	part string   // the name of file
-	keep bool     // whether a later run can go on with it
-	file *os.File // nil until it is known what comes
+	part *partialFile // nil until it is known what comes
 	sum  hash.Hash64
-	have int64 // how many bytes the file has, of which sum is
+	have int64 // how many bytes the part has, of which sum is
 }
 
 // run downloads until the file is whole, as long as there is progress.
 func (f *fetch) run(ctx context.Context) error {
-	defer f.closePart()
+	defer func() { f.part.abandon() }()
 	wait := backoff{min: retryMin, max: retryMax}
-	for f.file == nil || f.have < f.info.Size {
+	for {
+		body, err := f.open(ctx)
+		if err != nil {
+			return err // the store has tried often enough
+		}
 		before := f.have
-		err := f.attempt(ctx)
-		if f.have > before {
+		err = f.read(ctx, body)
+		if f.have-before >= progressWorth {
 			wait.reset() // it goes on, however bad the link is
 		}
 		switch {
 		case err == nil:
-			continue
+			return f.finish(ctx)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case f.file == nil || !passes(err) || errors.Is(err, fs.ErrNotExist) || wait.attempts+1 >= maxAttempts:
-			return err // the store has tried often enough to begin at all
+		case isDiskFull(err):
+			f.part.keep = false // it would fill the disk until somebody looks for it
+			return err
+		case !isTransient(err) || wait.attempts+1 >= maxAttempts:
+			return err
 		}
 		if !sleep(ctx, wait.next()) {
 			return context.Cause(ctx)
 		}
 	}
-	return f.finish()
 }
 
-// attempt gets what is missing, as far as the link lasts.
-func (f *fetch) attempt(ctx context.Context) error {
-	offset := f.have
-	body, info, err := f.store.Get(ctx, f.key, offset)
-	if errors.Is(err, errNoRange) {
-		// The object has been replaced by a shorter one.
-		offset = 0
-		body, info, err = f.store.Get(ctx, f.key, offset)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { body.Close() }()
-	if f.file == nil || !f.same(info) {
-		if err := f.begin(ctx, info); err != nil {
-			return &localError{err}
+// open returns the bytes of the object that are missing in the part.
+func (f *fetch) open(ctx context.Context) (io.ReadCloser, error) {
+	for range maxChanges {
+		offset := f.have
+		body, info, err := f.store.Get(ctx, f.key, offset)
+		if errors.Is(err, ErrShorter) && offset > 0 {
+			f.startOver()
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f.part == nil || !f.same(info) {
+			if err := f.begin(ctx, info); err != nil {
+				body.Close()
+				return nil, err
+			}
+		}
+		if f.have == offset {
+			return body, nil
+		}
+		body.Close() // there is something of an earlier run, or it must begin anew
+		if f.have == info.Size {
+			return http.NoBody, nil
 		}
 	}
-	if f.have == f.info.Size {
-		return nil
-	}
-	if f.have != offset { // it was begun by an earlier run, or must be begun anew
-		body.Close()
-		if body, info, err = f.store.Get(ctx, f.key, f.have); err != nil {
-			return err
-		}
-		if !f.same(info) {
-			return errors.New("the object has changed while it was downloaded")
-		}
-	}
-	n, err := copySummed(ctx, f.file, f.sum, io.LimitReader(body, f.info.Size-f.have), f.told.add)
-	f.have += n
-	if err == nil && f.have < f.info.Size {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
+	return nil, errChanging
 }
 
 func (f *fetch) same(info ObjectInfo) bool {
 	return info.ETag == f.info.ETag && info.Size == f.info.Size && info.CRC64 == f.info.CRC64
 }
 
-// begin opens the file for the object, with what an earlier run has left.
-func (f *fetch) begin(ctx context.Context, info ObjectInfo) error {
+// startOver forgets what has come.
+func (f *fetch) startOver() {
 	f.told.add(-f.have)
-	f.closePart()
-	f.info, f.have, f.sum = info, 0, checksum.New()
+	f.part.abandon()
+	f.part, f.have, f.sum = nil, 0, checksum.New()
+}
+
+// begin opens a part for the object, with what an earlier run has left.
+func (f *fetch) begin(ctx context.Context, info ObjectInfo) (err error) {
+	if info.Size < 0 {
+		return errors.New("the store does not say how large the object is")
+	}
+	if err := f.checkSize(info.Size); err != nil {
+		return err
+	}
+	f.startOver()
+	f.info = info
 	if f.size != nil {
 		f.size(info.Size)
 	}
-	f.keep = false
+	id := ""
 	if info.Size >= resumeFrom && (info.ETag != "" || info.HasCRC64) {
-		removeOldParts(f.dir.Root)
-		if err := f.openKept(); err != nil {
-			return err
-		}
+		f.dir.removeOldParts()
+		id = fmt.Sprint(f.key, "\x00", info.ETag, info.CRC64, info.Size)
 	}
-	if !f.keep {
-		var err error
-		f.part = partPrefix + random8() + random8() + partSuffix
-		f.file, err = f.dir.OpenFile(f.part, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-		return err
+	if f.part, err = openPartialFile(f.dir.Root, id, info.Mode); err != nil {
+		return &localError{err}
 	}
-	n, err := copyContext(ctx, f.sum, io.LimitReader(f.file, info.Size))
-	f.told.add(n)
-	f.have = n
+	f.have, err = copyContext(ctx, f.sum, io.LimitReader(f.part, info.Size), f.told.checked)
+	f.told.add(f.have)
 	return err
 }
 
-// openKept opens the file that a later run finds, unless another process is
-// writing it now.
-func (f *fetch) openKept() error {
-	f.part = partPrefix + shortHash(fmt.Sprint(f.key, "\x00", f.info.ETag, f.info.CRC64, f.info.Size)) + partSuffix
-	file, err := f.dir.OpenFile(f.part, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
+// read reads the body to its end.
+func (f *fetch) read(ctx context.Context, body io.ReadCloser) error {
+	defer body.Close()
+	missing := f.info.Size - f.have
+	n, err := copySummed(ctx, f.part, f.sum, io.LimitReader(body, missing), f.told.add)
+	f.have += n
+	switch {
+	case err != nil:
 		return err
+	case n < missing:
+		return io.ErrUnexpectedEOF
 	}
-	if err := filelock.TryFile(file); errors.Is(err, filelock.ErrHeld) {
-		return file.Close()
+	if n, _ := body.Read(make([]byte, 1)); n > 0 {
+		return &localError{errLonger}
 	}
-	f.file, f.keep = file, true
 	return nil
-}
-
-// removeOldParts deletes what was left in the directory of transfers that
-// nobody has gone on with.
-func removeOldParts(root *os.Root) {
-	dir, err := root.Open(".")
-	if err != nil {
-		return
-	}
-	defer dir.Close()
-	entries, _ := dir.ReadDir(-1)
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), partPrefix) || !strings.HasSuffix(e.Name(), partSuffix) {
-			continue
-		}
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > partsKept {
-			_ = root.RemoveAll(e.Name())
-		}
-	}
-}
-
-// closePart closes the file of an object that is not whole. It stays if a later
-// run can go on with it.
-func (f *fetch) closePart() {
-	if f.file == nil {
-		return
-	}
-	f.file.Close()
-	f.file = nil
-	if !f.keep {
-		_ = f.dir.Remove(f.part)
-	}
 }
 
 // finish verifies the file and gives it its name.
-func (f *fetch) finish() error {
+func (f *fetch) finish(ctx context.Context) error {
+	part := f.part
+	f.part = nil
 	if f.info.HasCRC64 && f.sum.Sum64() != f.info.CRC64 {
-		f.file.Close()
-		f.file = nil
-		_ = f.dir.Remove(f.part)
+		part.keep = false
+		part.abandon()
 		f.told.add(-f.have)
 		return errSumMismatch
 	}
-	// An earlier run can have left more than there is now.
-	err := f.file.Truncate(f.info.Size)
-	if err == nil && f.info.Mode != 0 {
-		err = f.file.Chmod(receivedMode(f.info.Mode))
-	}
-	if err == nil && (!f.lazy || f.info.Size >= resumeFrom) {
-		err = f.file.Sync()
-	}
-	if closeErr := f.file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = f.dir.Rename(f.part, f.name)
-	}
-	f.file = nil
-	if f.keep && errors.Is(err, fs.ErrNotExist) {
-		// Another process, which had the file before, has just given it its name.
-		if info, statErr := f.dir.Lstat(f.name); statErr == nil && info.Mode().IsRegular() && info.Size() == f.info.Size {
+	durable := !f.lazy || f.info.Size >= resumeFrom
+	err := part.complete(ctx, f.name, f.info, f.umask, durable)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Another program, which had the part before, has given it its name.
+		if there, _ := f.isThere(ctx, f.dir, f.key, f.name); there {
 			return nil
 		}
 	}
-	if err != nil {
-		_ = f.dir.Remove(f.part)
-		return &localError{err}
-	}
-	return nil
-}
-
-// shortHash is a name for what may be long, or have characters that a file
-// name cannot.
-func shortHash(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:8])
+	return err
 }

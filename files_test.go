@@ -192,7 +192,7 @@ func TestFilesNotSent(t *testing.T) {
 				t.Errorf("got %v, want %v with %q", err, send.want, send.text)
 			}
 			var te *crosscomm.TransferError
-			if !errors.Is(err, crosscomm.ErrContent) && (!errors.As(err, &te) || te.Op != crosscomm.Upload || te.Path != send.content) {
+			if !errors.Is(err, crosscomm.ErrContent) && (!errors.As(err, &te) || te.Op != crosscomm.OpUpload || te.Path != send.content) {
 				t.Errorf("got %#v", te)
 			}
 		})
@@ -245,12 +245,12 @@ func TestProgress(t *testing.T) {
 	if err == nil {
 		t.Fatal("it was not there")
 	}
-	check := func(op, path string, fails bool) {
+	check := func(op crosscomm.TransferOp, path string, fails bool) {
 		t.Helper()
 		var last crosscomm.Progress
 		for !last.Done {
 			p := testkit.Receive(t, events)
-			if p.Op != op || p.Name == "" || p.Bytes < last.Bytes || p.File < last.File || p.File > p.Files || p.Total != 0 && p.Bytes > p.Total {
+			if p.Op != op || p.Name == "" || p.Bytes < last.Bytes || p.FilesDone < last.FilesDone || p.FilesDone > p.Files || p.Total != 0 && p.Bytes > p.Total {
 				t.Errorf("got %+v after %+v", p, last)
 			}
 			last = p
@@ -258,13 +258,13 @@ func TestProgress(t *testing.T) {
 		if (last.Err != nil) != fails || last.Path != path {
 			t.Errorf("the end is %+v, want the path %s", last, path)
 		}
-		if want := int64(40<<20 + 5); !fails && (last.Bytes != want || last.Total != want || last.File != 3 || last.Files != 3) {
+		if want := int64(40<<20 + 5); !fails && (last.Bytes != want || last.Total != want || last.FilesDone != 3 || last.Files != 3) {
 			t.Errorf("the end is %+v", last)
 		}
 	}
-	check(crosscomm.Upload, filepath.Join(dir, "d"), false)
-	check(crosscomm.Download, path, false)
-	check(crosscomm.Download, filepath.Join(dir, "none"), true)
+	check(crosscomm.OpUpload, filepath.Join(dir, "d"), false)
+	check(crosscomm.OpDownload, path, false)
+	check(crosscomm.OpDownload, filepath.Join(dir, "none"), true)
 	if len(events) != 0 {
 		t.Errorf("%d more", len(events))
 	}
@@ -302,7 +302,7 @@ func TestFolderDetails(t *testing.T) {
 	}
 	root := filepath.Join(m.Path(), m.OSSKey)
 	sameTree(t, readTree(t, root), map[string]string{"run.sh": "#!", "secret": "s", "A": "1", "a": "2", "private/x": "x", "e/m/p/t/y/": "", "world": "w"})
-	for name, mode := range map[string]os.FileMode{"run.sh": 0o755, "secret": 0o600, "private": 0o700, "e/m/p/t/y": 0o750, "world": 0o664} {
+	for name, mode := range map[string]os.FileMode{"run.sh": 0o755, "secret": 0o600, "private": 0o700, "e/m/p/t/y": 0o750, "world": 0o666 &^ umask(t)} {
 		if info, err := os.Stat(filepath.Join(root, name)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, want %v; %v", name, info.Mode(), mode, err)
 		}
@@ -315,6 +315,20 @@ func TestFolderDetails(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "cross_comm" }) {
 		t.Errorf("the folder has %v, %v", entries, err)
 	}
+}
+
+// umask returns the permission bits that new files do not get.
+func umask(t *testing.T) fs.FileMode {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, nil, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 0o777 &^ info.Mode().Perm()
 }
 
 // putStore counts the puts, and does something after each.

@@ -89,7 +89,7 @@ type delivery struct {
 	// is no room: a client has one connection after the other, but a server has
 	// many, and what each is allowed beyond the bound would add up.
 	keep bool
-	work *sync.WaitGroup // counts downloads
+	work *activity // counts downloads
 }
 
 // dispatch brings the message that is in data, from which f was scanned, to all

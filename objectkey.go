@@ -23,6 +23,14 @@ func keyPrefix(clientID string) string {
 	return "cross_comm/" + clientID + "/"
 }
 
+// isAreaOfClients reports whether the prefix is not that of one folder, but of
+// all that one client, or every client, has sent. No peer sends it; to download
+// it would fill the receiver's disk.
+func isAreaOfClients(prefix string) bool {
+	segments, err := splitKey(prefix)
+	return err == nil && segments[0] == "cross_comm" && len(segments) < 3
+}
+
 // newKey makes a key as the original does.
 func (s *Service) newKey(name string, t MsgType) string {
 	key := keyPrefix(s.cfg.ClientID) + strconv.FormatInt(time.Now().UnixMilli(), 10) + "_" + random8()

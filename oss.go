@@ -141,74 +141,20 @@ func (s *ossStore) close() { s.client.CloseIdleConnections() }
 func (s *ossStore) retry(ctx context.Context, f func() error) error {
 	wait := backoff{min: retryMin, max: retryMax}
 	for {
-		err := f()
+		err := explainOSS(f())
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !passes(err) || wait.attempts+1 >= maxAttempts:
-			return explainOSS(err)
+		case !isTransient(err) || wait.attempts+1 >= maxAttempts:
+			return err
 		}
 		if !sleep(ctx, wait.next()) {
 			return context.Cause(ctx)
 		}
 	}
 }
-
-// passes reports whether trying again may help.
-func passes(err error) bool {
-	var local *localError
-	var dns *net.DNSError
-	if errors.As(err, &local) || errors.As(err, &dns) && dns.IsNotFound {
-		return false
-	}
-	if status := ossStatus(err); status != 0 {
-		switch status {
-		case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			return true
-		}
-		return false
-	}
-	return true // the network's
-}
-
-// ossStatus returns the HTTP status with which the store has refused, or 0.
-func ossStatus(err error) int {
-	var service oss.ServiceError
-	var unexpected oss.UnexpectedStatusCodeError
-	switch {
-	case errors.As(err, &service):
-		return service.StatusCode
-	case errors.As(err, &unexpected):
-		return unexpected.Got()
-	}
-	return 0
-}
-
-// explainOSS says in a line what the store has answered, and makes what is
-// missing fs.ErrNotExist.
-func explainOSS(err error) error {
-	var service oss.ServiceError
-	if !errors.As(err, &service) {
-		return err
-	}
-	kind := errors.New("object store")
-	switch {
-	case service.Code == "NoSuchKey":
-		kind = fs.ErrNotExist
-	case service.StatusCode == http.StatusForbidden:
-		kind = fs.ErrPermission
-	}
-	return fmt.Errorf("%w (%d %s: %s)", kind, service.StatusCode, service.Code, service.Message)
-}
-
-// localError is an error of the bytes that are to be sent, not of the store.
-type localError struct{ err error }
-
-func (e *localError) Error() string { return e.err.Error() }
-func (e *localError) Unwrap() error { return e.err }
 
 // body reads size bytes of a file for a request, and sums them up. The network
 // may still read from it when the request has failed already.
@@ -245,7 +191,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.progress(int64(n))
 	if err != nil && (!errors.Is(err, io.EOF) || b.left > 0) {
 		if errors.Is(err, io.EOF) {
-			err = errShorter
+			err = errFileShrunk
 		}
 		b.err = &localError{err}
 		err = b.err
@@ -253,7 +199,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errShorter = errors.New("the file has become shorter while it was sent")
+var errFileShrunk = errors.New("the file has become shorter while it was sent")
 
 // outcome ends the body, and is the error of the request that has sent it,
 // verified by the store's own sum if it gives one.
@@ -318,10 +264,11 @@ func (s *ossStore) Get(ctx context.Context, key string, offset int64) (io.ReadCl
 	}
 	info := newObjectInfo(key, result.Response.Headers)
 	if offset > 0 {
+		// OSS answers with the whole if there is nothing at the offset.
 		total, err := strconv.ParseInt(afterLast(result.Response.Headers.Get("Content-Range"), "/"), 10, 64)
 		if err != nil {
 			result.Response.Body.Close()
-			return nil, ObjectInfo{}, errNoRange
+			return nil, ObjectInfo{}, ErrShorter
 		}
 		info.Size = total
 	}
@@ -330,10 +277,14 @@ func (s *ossStore) Get(ctx context.Context, key string, offset int64) (io.ReadCl
 
 func afterLast(s, sep string) string { return s[strings.LastIndex(s, sep)+1:] }
 
-// newObjectInfo reads the headers of an object that is whole.
+// newObjectInfo reads the headers of an object that is whole. The size is -1 if
+// they do not tell.
 func newObjectInfo(key string, h http.Header) ObjectInfo {
 	info := ObjectInfo{Key: key, ETag: strings.Trim(h.Get("Etag"), `"`)}
-	info.Size, _ = strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	var err error
+	if info.Size, err = strconv.ParseInt(h.Get("Content-Length"), 10, 64); err != nil {
+		info.Size = -1
+	}
 	info.CRC64, info.HasCRC64 = headerCRC(h)
 	if mode, err := strconv.ParseUint(h.Get(oss.HTTPHeaderOssMetaPrefix+modeHeader), 8, 32); err == nil {
 		info.Mode = fs.FileMode(mode).Perm()

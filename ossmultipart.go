@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
@@ -29,8 +27,6 @@ const (
 	maxParts       = 9_000 // OSS takes 10,000
 	// partWorkers is how many parts are under way at once.
 	partWorkers = 4
-	// abortTimeout bounds the removal of the parts of a Put that has failed.
-	abortTimeout = 5 * time.Second
 )
 
 // partSize is the same for the same size, so that a later run finds its parts.
@@ -62,6 +58,9 @@ func (s *ossStore) putParts(ctx context.Context, key string, r io.ReaderAt, opts
 	if opts.Progress == nil {
 		opts.Progress = func(int64) {}
 	}
+	if opts.Checked == nil {
+		opts.Checked = func(int64) {}
+	}
 	p := &multipartPut{ossStore: s, key: key, r: r, opts: opts}
 	n := int((opts.Size + partSize(opts.Size) - 1) / partSize(opts.Size))
 	p.parts, p.sums = make([]oss.UploadPart, n), make([]uint64, n)
@@ -77,12 +76,29 @@ func (s *ossStore) putParts(ctx context.Context, key string, r io.ReaderAt, opts
 	if err == nil {
 		err = p.complete(ctx)
 	}
-	if err != nil && !opts.Resumable {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	if err != nil && (!opts.Resumable || isFinal(err)) {
+		ctx, cancel := cleanupContext(ctx)
 		defer cancel()
 		_ = s.bucket.AbortMultipartUpload(p.upload, oss.WithContext(ctx)) // the store expires what is left
 	}
 	return err
+}
+
+// abortUploads deletes what was kept of Puts below the prefix that were cut.
+func (s *ossStore) abortUploads(ctx context.Context, prefix string) error {
+	for {
+		found, err := s.bucket.ListMultipartUploads(oss.WithContext(ctx), oss.Prefix(prefix), oss.MaxUploads(1000))
+		if err != nil || len(found.Uploads) == 0 {
+			return err
+		}
+		err = forEach(ctx, partWorkers, found.Uploads, func(ctx context.Context, u oss.UncompletedUpload) error {
+			upload := oss.InitiateMultipartUploadResult{Bucket: s.bucket.BucketName, Key: u.Key, UploadID: u.UploadID}
+			return s.bucket.AbortMultipartUpload(upload, oss.WithContext(ctx))
+		})
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // initiate begins an upload. It is not idempotent, but one that is begun twice
@@ -140,28 +156,11 @@ func (p *multipartPut) storedParts(ctx context.Context, upload oss.InitiateMulti
 
 // putAll sends the parts that are not there yet; the first error ends it.
 func (p *multipartPut) putAll(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	numbers := make(chan int)
-	var workers sync.WaitGroup
-	for range min(partWorkers, len(p.parts)) {
-		workers.Go(func() {
-			for n := range numbers {
-				if err := p.put(ctx, n); err != nil {
-					cancel(err)
-				}
-			}
-		})
+	numbers := make([]int, len(p.parts))
+	for i := range numbers {
+		numbers[i] = i + 1
 	}
-	for n := 1; n <= len(p.parts) && ctx.Err() == nil; n++ {
-		select {
-		case numbers <- n:
-		case <-ctx.Done():
-		}
-	}
-	close(numbers)
-	workers.Wait()
-	return context.Cause(ctx)
+	return forEach(ctx, partWorkers, numbers, p.put)
 }
 
 func (p *multipartPut) put(ctx context.Context, number int) error {
@@ -169,7 +168,7 @@ func (p *multipartPut) put(ctx context.Context, number int) error {
 	offset := int64(number-1) * size
 	size = min(size, p.opts.Size-offset)
 	if part, ok := p.stored[number]; ok && int64(part.Size) == size {
-		sum, same, err := p.compare(offset, size, part.ETag)
+		sum, same, err := p.compare(ctx, offset, size, part.ETag)
 		if err != nil {
 			return err
 		}
@@ -193,10 +192,10 @@ func (p *multipartPut) put(ctx context.Context, number int) error {
 
 // compare reports whether the bytes are those of a part that is stored, and
 // their CRC64.
-func (p *multipartPut) compare(offset, size int64, etag string) (sum uint64, same bool, err error) {
+func (p *multipartPut) compare(ctx context.Context, offset, size int64, etag string) (sum uint64, same bool, err error) {
 	etag = strings.ToUpper(strings.Trim(etag, `"`))
 	check, digest := checksum.New(), md5.New()
-	if err := p.sum(check, offset, size); err != nil {
+	if err := p.sum(ctx, check, offset, size); err != nil {
 		return 0, false, err
 	}
 	sum = check.Sum64()
@@ -204,16 +203,19 @@ func (p *multipartPut) compare(offset, size int64, etag string) (sum uint64, sam
 		return sum, true, nil
 	}
 	// Another endpoint's ETags are MD5s.
-	if err := p.sum(digest, offset, size); err != nil {
+	if err := p.sum(ctx, digest, offset, size); err != nil {
 		return 0, false, err
 	}
 	return sum, etag == fmt.Sprintf("%X", digest.Sum(nil)), nil
 }
 
-func (p *multipartPut) sum(h io.Writer, offset, size int64) error {
-	n, err := io.Copy(h, io.NewSectionReader(p.r, offset, size))
-	if err == nil && n < size {
-		err = errShorter
+func (p *multipartPut) sum(ctx context.Context, h io.Writer, offset, size int64) error {
+	n, err := copyContext(ctx, h, io.NewSectionReader(p.r, offset, size), p.opts.Checked)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err == nil && n < size:
+		err = errFileShrunk
 	}
 	if err != nil {
 		return &localError{err}

@@ -188,5 +188,5 @@ func (p *peer) warnOfLostFile(f frame.Frame) {
 
 // dispatch brings a frame to the server's own listeners.
 func (p *peer) dispatch(data []byte, f frame.Frame) {
-	p.server.s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.work}, data, f)
+	p.server.s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.transfers}, data, f)
 }

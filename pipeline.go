@@ -18,12 +18,13 @@ const (
 
 var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
-// copyContext is io.Copy that ends with ctx. An error of w is a *localError.
-func copyContext(ctx context.Context, w io.Writer, r io.Reader) (n int64, err error) {
+// copyContext is io.Copy that ends with ctx, and tells of each piece as it goes.
+// An error of w is a *localError.
+func copyContext(ctx context.Context, w io.Writer, r io.Reader, told func(int64)) (n int64, err error) {
 	buf := copyBuffers.Get().(*[copyBuffer]byte)
 	defer copyBuffers.Put(buf)
 	for {
-		got, end, err := readFull(ctx, r, buf[:], func(int64) {})
+		got, end, err := readFull(ctx, r, buf[:], told)
 		if _, err := w.Write(buf[:got]); err != nil {
 			return n, &localError{err}
 		}
@@ -185,5 +186,29 @@ func (f *flusher) wrote(w io.Writer, n int) {
 func (f *flusher) wait() {
 	if f.busy != nil {
 		<-f.busy
+	}
+}
+
+// waitFor runs f, which nothing can interrupt, such as a sync of the disk, and
+// returns its error; or that of ctx, if it ends before. The function abandon, if
+// not nil, is then called when f has ended at last.
+func waitFor(ctx context.Context, f func() error, abandon func()) error {
+	done, left := make(chan error), make(chan struct{})
+	go func() {
+		err := f()
+		select {
+		case done <- err:
+		case <-left:
+			if abandon != nil {
+				abandon()
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		close(left)
+		return context.Cause(ctx)
 	}
 }

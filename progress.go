@@ -8,28 +8,32 @@ import (
 // progressEvery is how often Config.OnProgress is told of one transfer.
 const progressEvery = 100 * time.Millisecond
 
-// The values of [Progress.Op] and [TransferError.Op].
+// TransferOp is which way a file, an image or a folder goes.
+type TransferOp string
+
+// The two ways.
 const (
-	Upload   = "upload"
-	Download = "download"
+	OpUpload   TransferOp = "upload"
+	OpDownload TransferOp = "download"
 )
 
 // Progress tells how far a file, an image or a folder has come.
 type Progress struct {
-	Op   string // Upload or Download
+	Op   TransferOp
 	Key  string // the object, or the folder's prefix
 	Path string // the file or folder on this machine; for a download its directory, until it is known
 	// Name is what people call it: the base name of the sender's path, or, if
 	// that is not known, of the key.
 	Name string
 
-	Bytes int64 // moved so far, those included that were there from an earlier try
-	Total int64 // how many it will be; 0 as long as that is not known
-	File  int   // files that are whole so far
-	Files int   // how many it will be; 1 unless it is a folder
+	Bytes     int64 // moved so far, those included that were there from an earlier try
+	Total     int64 // how many it will be; 0 as long as that is not known
+	Checked   int64 // bytes that were read on this machine to see whether an earlier try has moved them
+	FilesDone int   // files that are whole so far
+	Files     int   // how many it will be; 1 unless it is a folder
 
 	Done bool  // this is the last that is told of this transfer
-	Err  error // why it has failed, if it is done
+	Err  error // why it has failed, if it is done: a *[TransferError]
 }
 
 // progress collects what Config.OnProgress is told of a transfer. It may be used
@@ -79,7 +83,9 @@ func (p *progress) files() int {
 
 func (p *progress) add(n int64) { p.change(func(now *Progress) { now.Bytes += n }) }
 
-func (p *progress) fileDone() { p.change(func(now *Progress) { now.File++ }) }
+func (p *progress) checked(n int64) { p.change(func(now *Progress) { now.Checked += n }) }
+
+func (p *progress) fileDone() { p.change(func(now *Progress) { now.FilesDone++ }) }
 
 // done ends it, which is told before done returns, and returns err. Nothing may
 // change any more.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
+	"slices"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -49,34 +49,52 @@ func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame)
 	if !ok || baseName(name) == "" {
 		name = key
 	}
-	for _, reg := range list {
-		dir := reg.opts.DownloadDirectory
-		if dir == "" {
-			continue
-		}
-		r := &receivedFile{done: make(chan struct{}), err: &TransferError{Op: Download, Key: key, Err: errPanicked}}
-		how.work.Add(1)
-		s.transfers.run(func() {
-			defer how.work.Done()
-			defer close(r.done)
-			defer logPanic(s.log, "a download panicked")
-			r.path, r.err = s.receive(how.ctx, key, baseName(name), t, dir)
-			if r.err != nil {
-				s.log.Warn("a file could not be downloaded", "key", key, "error", r.err)
-			}
-		})
+	i := slices.IndexFunc(list, func(reg *registration) bool { return reg.opts.DownloadDirectory != "" })
+	if i < 0 {
+		return nil
+	}
+	dir := list[i].opts.DownloadDirectory
+	r := &receivedFile{done: make(chan struct{})}
+	fail := func(err error) *receivedFile {
+		r.err = &TransferError{Op: OpDownload, Key: key, Path: dir, Err: err}
+		close(r.done)
 		return r
 	}
-	return nil
+	place, err := placeOf(dir, key)
+	if err != nil {
+		return fail(err)
+	}
+	if !how.work.begin() {
+		return fail(context.Cause(how.ctx)) // it has ended, so no listener will see this
+	}
+	r.err = &TransferError{Op: OpDownload, Key: key, Path: dir, Err: errPanicked}
+	queued := s.transfers.run(string(f.From), place, func() {
+		defer how.work.end()
+		defer close(r.done)
+		defer logPanic(s.log, "a download panicked")
+		r.path, r.err = s.receive(how.ctx, key, baseName(name), t, dir)
+		if r.err != nil {
+			s.log.Warn("a file could not be downloaded", "key", key, "error", r.err)
+		}
+	})
+	if !queued {
+		how.work.end()
+		return fail(errManyWaiting)
+	}
+	return r
 }
 
-// errPanicked is why a download failed in which an application's ObjectStore has
-// panicked; the log has where.
-var errPanicked = errors.New("it panicked")
+var (
+	// errPanicked is why a download failed in which an application's ObjectStore
+	// has panicked; the log has where.
+	errPanicked = errors.New("it panicked")
+
+	errManyWaiting = fmt.Errorf("%d files of this sender wait already; DownloadFileManually gets this one", maxWaitingTransfers)
+)
 
 // receive downloads a file, or a folder to a new directory.
 func (s *Service) receive(ctx context.Context, key, name string, t MsgType, dir string) (string, error) {
-	return s.transferToDir(ctx, key, name, dir, func(d *download) (string, error) {
+	return s.downloadTo(ctx, key, name, dir, func(ctx context.Context, d *download) (string, error) {
 		if t == TypeFolder {
 			return d.newFolder(ctx, key)
 		}
@@ -92,16 +110,16 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	if prefix[len(prefix)-1] != '/' { // as from Java
 		prefix += "/"
 	}
-	part := partPrefix + shortHash(prefix) + partSuffix
-	removeOldParts(d.root)
-	if err := d.root.MkdirAll(part, 0o777); err != nil {
-		return "", err
+	if isAreaOfClients(prefix) {
+		return "", fmt.Errorf("the key %q is refused: it is no folder's, but all that a client has ever sent", key)
 	}
-	root, err := d.root.OpenRoot(part)
+	removeOldParts(d.root)
+	part, err := openPartialFolder(d.root, prefix)
 	if err != nil {
 		return "", err
 	}
-	inside := &download{s: d.s, store: d.store, root: root, dirs: &directories{root: root}, dir: d.dir, told: d.told, names: d.names}
+	inside := *d
+	inside.root, inside.dirs = part.Root, newDirectories(part.Root)
 	err = inside.folder(ctx, prefix)
 	if err == nil && key != prefix && inside.told.files() == 0 {
 		// A key that is an object's is taken for a folder with this file alone,
@@ -112,17 +130,10 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 		}
 	}
 	inside.dirs.close()
-	root.Close()
 	if err != nil {
+		part.keep = part.keep && !isDiskFull(err)
+		part.abandon()
 		return "", err
 	}
-	d.s.naming.Lock()
-	defer d.s.naming.Unlock()
-	name = fmt.Sprintf("folder_%d", time.Now().Unix())
-	for i := 2; ; i++ {
-		if _, err := d.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			return name, d.root.Rename(part, name)
-		}
-		name = fmt.Sprintf("folder_%d_%d", time.Now().Unix(), i)
-	}
+	return part.complete()
 }

@@ -117,7 +117,7 @@ func TestFailedDownload(t *testing.T) {
 		sender.write(fileFrame("sender", "receiver", typ, "/home/me/x", "gone.txt"))
 		m := testkit.Receive(t, got)
 		var te *crosscomm.TransferError
-		if !errors.Is(m.Err(), fs.ErrNotExist) || !errors.As(m.Err(), &te) || te.Op != crosscomm.Download || te.Key != "gone.txt" || m.Path() != "" || m.Text() != "/home/me/x" || m.OSSKey != "gone.txt" {
+		if !errors.Is(m.Err(), fs.ErrNotExist) || !errors.As(m.Err(), &te) || te.Op != crosscomm.OpDownload || te.Key != "gone.txt" || m.Path() != "" || m.Text() != "/home/me/x" || m.OSSKey != "gone.txt" {
 			t.Errorf("got %q, %q, %v", m.Text(), m.Path(), m.Err())
 		}
 	}
@@ -281,12 +281,16 @@ func TestFileAndFolderOfOneName(t *testing.T) {
 }
 
 // Thousands of messages that wait for their downloads cost no goroutine each,
-// and are all delivered, in order, when the store goes on.
+// and are all delivered, in order, when the store goes on. Those beyond a bound
+// say so. All the while others are heard; the sender, too, in the end.
 func TestManyWaitForDownloads(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	release := make(chan struct{})
-	store := newMemStore(map[string]string{"k": "bytes"})
-	store.beforeGet = func(ctx context.Context, _ string) error {
+	store := newMemStore(map[string]string{"k": "bytes", "other": "bytes"})
+	store.beforeGet = func(ctx context.Context, key string) error {
+		if key == "other" {
+			return nil
+		}
 		select {
 		case <-release:
 			return nil
@@ -298,19 +302,45 @@ func TestManyWaitForDownloads(t *testing.T) {
 	texts := collect(svc, crosscomm.ListenerOptions{Type: crosscomm.TypeText})
 	sender := loginRaw(t, server.addr, "sender")
 	before := runtime.NumGoroutine()
-	const count = 3000
+	const taken, count = 5003, 5100 // three of them are under way
 	for i := range count {
-		sender.write(fileFrame("sender", "receiver", "file", fmt.Sprint(i), "k"))
+		// All to different places, but for the last of them.
+		sender.write(fileFrame("sender", "receiver", "file", fmt.Sprint(i), fmt.Sprintf("k%d", min(i, 3000))))
 	}
 	sender.write(frameOf("sender", "receiver", "text", `"end"`))
 	testkit.Receive(t, texts)
 	if n := runtime.NumGoroutine() - before; n > 50 {
 		t.Errorf("%d goroutines more", n)
 	}
+	// Another sender finds room, and nobody is held up however much comes.
+	other := loginRaw(t, server.addr, "other")
+	other.write(fileFrame("other", "receiver", "file", "others", "other"))
+	if m := testkit.Receive(t, got); m.Text() != "others" || m.Err() != nil {
+		t.Fatalf("got %s, %v", m.Text(), m.Err())
+	}
+	long := `"` + strings.Repeat("x", 100_000) + `"`
+	const flood = 300
+	for range flood {
+		sender.write(frameOf("sender", "receiver", "text", long))
+	}
+	for range flood {
+		testkit.Receive(t, texts)
+	}
+	early := 0
+	for ; len(got) > 0; early++ {
+		<-got
+	}
+	if early == 0 || early == flood {
+		t.Errorf("%d of %d long texts do not wait for the files", early, flood)
+	}
 	close(release)
 	for i := range count {
-		if m := testkit.Receive(t, got); m.Text() != fmt.Sprint(i) || m.Err() != nil {
+		m := testkit.Receive(t, got)
+		if m.Text() != fmt.Sprint(i) || m.Err() == nil {
 			t.Fatalf("message %d is %s, %v", i, m.Text(), m.Err())
+		}
+		if many := strings.Contains(m.Err().Error(), "files of this sender wait"); many != (i >= taken) {
+			t.Fatalf("message %d: %v", i, m.Err())
 		}
 	}
 	if m := testkit.Receive(t, got); m.Text() != "end" {

@@ -13,26 +13,13 @@ import (
 
 // send is Service.SendMessage.
 func (s *Service) send(ctx context.Context, content any, t MsgType, to string) error {
-	write := func(key string) error {
-		data, err := s.newMessageFrame(content, t, to, key)
-		if err != nil {
-			return err
-		}
-		if s.client != nil {
-			return s.client.send(ctx, data)
-		}
-		return s.server.send(data, to)
-	}
 	err := checkReceiver(to)
 	switch {
 	case err != nil:
 	case t.file():
-		// Not after a gigabyte has been stored for nobody.
-		if err = s.canReach(ctx, to); err == nil {
-			err = s.upload(ctx, content, t, write)
-		}
+		err = s.sendFile(ctx, content, t, to)
 	default:
-		err = write("")
+		err = s.sendFrame(ctx, content, t, to, "")
 	}
 	if err != nil {
 		return fmt.Errorf("crosscomm: SendMessage: %w", err)
@@ -41,6 +28,19 @@ func (s *Service) send(ctx context.Context, content any, t MsgType, to string) e
 		s.log.Debug("sent", "type", string(t), "to", to)
 	}
 	return nil
+}
+
+// sendFrame sends the message alone, with the key of what was stored for it, if
+// anything.
+func (s *Service) sendFrame(ctx context.Context, content any, t MsgType, to, key string) error {
+	data, err := s.newMessageFrame(content, t, to, key)
+	if err != nil {
+		return err
+	}
+	if s.client != nil {
+		return s.client.send(ctx, data)
+	}
+	return s.server.send(data, to)
 }
 
 func checkReceiver(to string) error {
@@ -69,7 +69,7 @@ func (s *Service) canReach(ctx context.Context, to string) error {
 // send brings a frame to its receiver.
 func (srv *server) send(data []byte, to string) error {
 	if srv.isStopped() {
-		return fmt.Errorf("%w: the server was stopped", ErrNotConnected)
+		return errStopped
 	}
 	switch to {
 	case ServerID: // nobody hears himself
@@ -82,6 +82,9 @@ func (srv *server) send(data []byte, to string) error {
 	}
 	return nil
 }
+
+// errMayArrive is for a message of which it is not known whether it was sent.
+var errMayArrive = errors.New("while the link was taking the message, which may still arrive")
 
 // send writes a frame to the link, waiting for the link if it is down. A
 // frame of which a broken link has not taken the whole is written to the next
@@ -99,7 +102,7 @@ func (c *client) send(ctx context.Context, data []byte) error {
 		case errors.Is(err, link.ErrWithdrawn):
 			return fmt.Errorf("%w while the link was busy; the message was not sent", context.Cause(ctx))
 		case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-			return fmt.Errorf("%w while the link was taking the message, which may still arrive", err)
+			return fmt.Errorf("%w %w", err, errMayArrive)
 		}
 		// The link is ending; there is a new session, or none, soon.
 		select {

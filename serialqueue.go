@@ -13,6 +13,10 @@ const (
 	maxWaitingOfSource = 16 << 20
 	maxWaiting         = 256 << 20
 	taskOverhead       = 512
+	// maxHeldUp bounds what waits for a task of the same source that is not
+	// ready. What comes then no longer waits for it: a source whose tasks never
+	// get ready would else be held up, and on a client all others with it.
+	maxHeldUp = maxWaitingOfSource / 2
 )
 
 // serialQueue runs functions one at a time, in the order in which they were
@@ -21,13 +25,20 @@ const (
 // run. The zero value is ready.
 type serialQueue struct {
 	mu       sync.Mutex
-	tasks    []task            // whose turn comes
-	heldUp   map[string][]task // by source: the first is not ready, the others come after it
-	waiting  int               // the sizes of the tasks
-	ofSource map[string]int    // the same, for each source that has tasks
-	running  bool              // whether there is a goroutine
-	closed   bool              // nothing is added any more
-	changed  chan struct{}     // if not nil, closed when waiting or running is next lowered, or closed set
+	tasks    []task             // whose turn comes
+	heldUp   map[string]*heldUp // by source
+	waiting  int                // the sizes of the tasks
+	ofSource map[string]int     // the same, for each source that has tasks
+	running  bool               // whether there is a goroutine
+	closed   bool               // nothing is added any more
+	changed  chan struct{}      // if not nil, closed when waiting or running is next lowered, or closed set
+}
+
+// heldUp are tasks of a source of which the first is not ready, while the others
+// come after it.
+type heldUp struct {
+	tasks []task
+	size  int
 }
 
 // task is a function that handles size bytes from the source.
@@ -57,16 +68,19 @@ func (q *serialQueue) add(t task) {
 
 // enqueue gives a task that is counted its place. Call it with mu held.
 func (q *serialQueue) enqueue(t task) {
-	if before, held := q.heldUp[t.source]; held {
-		q.heldUp[t.source] = append(before, t)
-		return
-	}
-	if t.ready != nil && !isClosed(t.ready) {
+	ready := t.ready == nil || isClosed(t.ready)
+	held := q.heldUp[t.source]
+	switch {
+	case held == nil && !ready:
 		if q.heldUp == nil {
-			q.heldUp = map[string][]task{}
+			q.heldUp = map[string]*heldUp{}
 		}
-		q.heldUp[t.source] = []task{t}
+		q.heldUp[t.source] = &heldUp{[]task{t}, t.size}
 		go q.release(t)
+		return
+	case held != nil && (!ready || held.size < maxHeldUp):
+		held.tasks = append(held.tasks, t)
+		held.size += t.size
 		return
 	}
 	q.tasks = append(q.tasks, t)
@@ -83,8 +97,11 @@ func (q *serialQueue) release(t task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	held := q.heldUp[t.source]
+	if held == nil {
+		return // the queue was closed
+	}
 	delete(q.heldUp, t.source)
-	for _, t := range held { // none if the queue was closed
+	for _, t := range held.tasks {
 		q.enqueue(t)
 	}
 }

@@ -52,13 +52,14 @@ type server struct {
 type serverRun struct {
 	ctx    context.Context // ends when the server stops
 	cancel context.CancelFunc
-	work   sync.WaitGroup      // connections and requests being served, and downloads
+	work   sync.WaitGroup      // connections and requests being served
 	links  map[*link.Link]bool // their links; guarded by server.mu
 	ready  chan struct{}       // closed when the state file has been read
 	ended  chan struct{}       // closed when nothing is left
 	keeper sync.WaitGroup      // goroutines that outlast the connections
 	keep   context.CancelFunc  // ends those
 
+	transfers   activity  // uploads and downloads of the server itself
 	endpoint    *endpoint // for files; nil if there is none
 	warnNoStore sync.Once
 }
@@ -222,6 +223,7 @@ func (srv *server) stopRun(ctx context.Context, run *serverRun) error {
 // logouts of the connections are to be kept too.
 func (srv *server) end(run *serverRun) {
 	run.work.Wait()
+	srv.s.endTransfers(&run.transfers)
 	run.keep()
 	run.keeper.Wait()
 	patience, cancel := context.WithTimeout(context.Background(), listenersTimeout)

@@ -17,75 +17,121 @@ import (
 
 // upload brings a file or a folder to the store.
 type upload struct {
-	s     *Service
-	store ObjectStore
-	key   string // of the object, or the folder's prefix
-	path  string
-	told  *progress
-	large chan struct{} // holds a token for each large file of a folder that is under way
+	s      *Service
+	store  ObjectStore
+	key    string // of the object, or the folder's prefix
+	path   string
+	told   *progress
+	record *uploadRecord
+	large  chan struct{} // holds a token for each large file of a folder that is under way
 }
 
 // largeFiles is how many files of a folder that go in parts, several at once,
 // are under way at once.
 const largeFiles = 2
 
-// upload checks what content names, brings it to the store, and then has it
-// sent with its key. On an error before that there is nothing to send. If it
-// cannot be sent the next one of the same path finds what is stored.
-func (s *Service) upload(ctx context.Context, content any, t MsgType, send func(key string) error) error {
-	name, err := pathOf(content, t)
+// sendFile stores what content names, and then sends the message with its key.
+// On an error before that there is nothing to send, and nothing of it stays at
+// the store unless a later call can go on with it.
+func (s *Service) sendFile(ctx context.Context, content any, t MsgType, to string) error {
+	// Not after a gigabyte has been stored for nobody.
+	if err := s.canReach(ctx, to); err != nil {
+		return err
+	}
+	ctx, end := s.beginTransfer(ctx)
+	defer end()
+	u, err := s.openUpload(ctx, content, t)
 	if err != nil {
 		return err
+	}
+	defer u.record.release()
+	// As little for a message that receivers would not take.
+	if _, err := s.newMessageFrame(content, t, to, u.key); err != nil {
+		return err
+	}
+	err = u.run(ctx, t)
+	if err != nil {
+		if !u.record.kept || isFinal(err) {
+			u.withdraw(ctx)
+		}
+		err = &TransferError{Op: OpUpload, Key: u.key, Path: u.path, Err: pathless(err)}
+	}
+	if err := u.told.done(err); err != nil {
+		return err
+	}
+	err = s.sendFrame(ctx, content, t, to, u.key)
+	switch {
+	case err == nil:
+		u.record.forget()
+	case errors.Is(err, errMayArrive):
+	case !u.record.kept || ctx.Err() == nil && !errors.Is(err, ErrNotConnected):
+		u.withdraw(ctx)
+	}
+	return err
+}
+
+// openUpload looks at what content names, and chooses its key: another one than
+// ever before, or that of an upload that was cut. The record must be released.
+func (s *Service) openUpload(ctx context.Context, content any, t MsgType) (*upload, error) {
+	name, err := pathOf(content, t)
+	if err != nil {
+		return nil, err
 	}
 	info, err := os.Stat(name)
 	if err == nil {
 		err = checkKind(info, t)
 	}
 	if err != nil {
-		return &TransferError{Op: Upload, Path: name, Err: pathless(err)}
+		return nil, &TransferError{Op: OpUpload, Path: name, Err: pathless(err)}
 	}
 	store, err := s.objectStore(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	record := s.openRecord(store, name, info)
-	defer record.release()
-	key := record.Key
-	if key == "" {
-		key = s.newKey(name, t)
+	u := &upload{s: s, store: store, path: name, record: s.openRecord(store, name, info), large: make(chan struct{}, largeFiles)}
+	if u.key = u.record.Key; u.key == "" {
+		u.key = s.newKey(name, t)
 	}
-	u := &upload{s: s, store: store, key: key, path: name, large: make(chan struct{}, largeFiles)}
-	u.told = s.newProgress(Progress{Op: Upload, Key: key, Path: name, Name: givenName(name), Files: 1})
-	if err := u.told.done(u.run(ctx, t, record)); err != nil {
-		if ctx.Err() == nil && (record.Key == "" || !passes(err)) {
-			// No later send goes on with it, or it would fail in the same way.
-			u.withdraw(ctx)
-			record.remove()
-		}
-		return &TransferError{Op: Upload, Key: key, Path: name, Err: pathless(err)}
-	}
-	if err := send(key); err != nil {
-		return err
-	}
-	record.remove()
-	return nil
+	u.told = s.newProgress(Progress{Op: OpUpload, Key: u.key, Path: name, Name: givenName(name), Files: 1})
+	return u, nil
 }
 
-func (u *upload) run(ctx context.Context, t MsgType, record *uploadRecord) error {
+func (u *upload) run(ctx context.Context, t MsgType) error {
+	resumed := u.record.Key != ""
+	u.record.save(u.key)
 	if t == TypeFolder {
-		return u.folder(ctx, record)
+		return u.folder(ctx, resumed)
 	}
-	return u.file(ctx, record)
+	return u.file(ctx, resumed)
 }
 
-// withdrawTimeout bounds how long is tried to delete what was stored in vain.
-const withdrawTimeout = 2 * time.Second
+const (
+	// cleanupTimeout bounds how long is tried to delete what was stored in vain,
+	// and cancelledTimeout if nobody wants to wait for it.
+	cleanupTimeout   = 5 * time.Second
+	cancelledTimeout = 300 * time.Millisecond
+)
+
+// cleanupContext is the context for deleting what was stored under ctx.
+func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout := cleanupTimeout
+	if ctx.Err() != nil {
+		timeout = cancelledTimeout
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
+}
 
 // withdraw deletes what was stored of something that will not be sent, as far
 // as that is possible soon.
 func (u *upload) withdraw(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
+	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
+	u.record.forget()
+	if store, ok := u.store.(interface {
+		abortUploads(ctx context.Context, prefix string) error
+	}); ok {
+		_ = store.abortUploads(ctx, u.key)
+	}
 	keys := []string{u.key}
 	if strings.HasSuffix(u.key, "/") {
 		keys = nil
@@ -96,7 +142,7 @@ func (u *upload) withdraw(ctx context.Context) {
 			keys = append(keys, o.Key)
 		}
 	}
-	_ = forEach(ctx, keys, u.store.Delete)
+	_ = forEach(ctx, folderWorkers, keys, u.store.Delete)
 }
 
 // givenName is the base name of a path of this system, which may be ".".
@@ -125,11 +171,11 @@ func pathOf(content any, t MsgType) (string, error) {
 func checkKind(info fs.FileInfo, t MsgType) error {
 	switch {
 	case t == TypeFolder && !info.IsDir():
-		return fmt.Errorf("it is no directory; send it as %s", TypeFile)
+		return fmt.Errorf("%w: it is no directory; send it as %s", ErrContent, TypeFile)
 	case t != TypeFolder && info.IsDir():
-		return fmt.Errorf("it is a directory; send it as %s", TypeFolder)
+		return fmt.Errorf("%w: it is a directory; send it as %s", ErrContent, TypeFolder)
 	case t != TypeFolder && !info.Mode().IsRegular():
-		return fmt.Errorf("it is no regular file but a %s", info.Mode().Type())
+		return fmt.Errorf("%w: it is no regular file but a %s", ErrContent, info.Mode().Type())
 	}
 	return nil
 }
@@ -143,8 +189,8 @@ func pathless(err error) error {
 	return err
 }
 
-func (u *upload) file(ctx context.Context, record *uploadRecord) error {
-	file, err := os.Open(u.path)
+func (u *upload) file(ctx context.Context, resumed bool) error {
+	file, err := os.OpenFile(u.path, os.O_RDONLY|openNonblocking, 0)
 	if err != nil {
 		return &localError{pathless(err)}
 	}
@@ -154,26 +200,23 @@ func (u *upload) file(ctx context.Context, record *uploadRecord) error {
 		return &localError{pathless(err)}
 	}
 	u.told.change(func(p *Progress) { p.Total = info.Size() })
-	// With a record, only the message may have been missing.
-	stored := record.Key != "" && u.isStored(ctx, file, info, u.key)
-	if stored {
-		u.told.add(info.Size())
-	} else if err := u.put(ctx, file, u.key, record); err != nil {
-		return err
-	}
-	u.told.fileDone()
-	return nil
+	return u.put(ctx, file, u.key, resumed)
 }
 
-// put stores one file. One that changes meanwhile is not sent: what had arrived
-// would be neither the old nor the new.
-func (u *upload) put(ctx context.Context, file *os.File, key string, record *uploadRecord) error {
+// put stores one file, unless it may be there already, and is. One that changes
+// meanwhile is not sent: what had arrived would be neither the old nor the new.
+func (u *upload) put(ctx context.Context, file *os.File, key string, mayBeThere bool) error {
 	before, err := file.Stat()
 	if err != nil {
 		return &localError{pathless(err)}
 	}
 	if !before.Mode().IsRegular() {
 		return &localError{errors.New("it is no regular file")}
+	}
+	if mayBeThere && u.isStored(ctx, file, before.Size(), key) {
+		u.told.add(before.Size())
+		u.told.fileDone()
+		return nil
 	}
 	if before.Size() >= multipartFrom {
 		select {
@@ -183,8 +226,10 @@ func (u *upload) put(ctx context.Context, file *os.File, key string, record *upl
 			return context.Cause(ctx)
 		}
 	}
-	resumable := record.save(u.key, before.Size())
-	opts := PutOptions{Size: before.Size(), Mode: before.Mode().Perm(), Progress: u.told.add, Resumable: resumable}
+	opts := PutOptions{
+		Size: before.Size(), Mode: before.Mode().Perm(), Resumable: u.record.kept && before.Size() >= recordFrom,
+		Progress: u.told.add, Checked: u.told.checked,
+	}
 	if err := u.store.Put(ctx, key, file, opts); err != nil {
 		return err
 	}
@@ -195,17 +240,18 @@ func (u *upload) put(ctx context.Context, file *os.File, key string, record *upl
 	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
 		return &localError{errors.New("the file has changed while it was sent; send it again")}
 	}
+	u.told.fileDone()
 	return nil
 }
 
 // isStored reports whether the object has the bytes of the file. It is false if
 // that cannot be found out.
-func (u *upload) isStored(ctx context.Context, file *os.File, local fs.FileInfo, key string) bool {
+func (u *upload) isStored(ctx context.Context, file *os.File, size int64, key string) bool {
 	info, err := u.store.Stat(ctx, key)
-	if err != nil || !info.HasCRC64 || info.Size != local.Size() {
+	if err != nil || !info.HasCRC64 || info.Size != size {
 		return false
 	}
 	sum := checksum.New()
-	n, err := copyContext(ctx, sum, io.NewSectionReader(file, 0, info.Size))
-	return err == nil && n == info.Size && sum.Sum64() == info.CRC64
+	n, err := copyContext(ctx, sum, io.NewSectionReader(file, 0, size), u.told.checked)
+	return err == nil && n == size && sum.Sum64() == info.CRC64
 }

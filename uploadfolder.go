@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
@@ -22,7 +23,7 @@ type entry struct {
 // folder stores all that is in it. Directories that other peers would not know
 // of without, being empty, or whose mode is unusual, are objects of their own;
 // the other peers skip these.
-func (u *upload) folder(ctx context.Context, record *uploadRecord) error {
+func (u *upload) folder(ctx context.Context, resumed bool) error {
 	root, err := os.OpenRoot(u.path)
 	if err != nil {
 		return &localError{pathless(err)}
@@ -40,8 +41,6 @@ func (u *upload) folder(ctx context.Context, record *uploadRecord) error {
 		}
 	}
 	u.told.change(func(p *Progress) { p.Total, p.Files = total, files })
-	resumed := record.Key != ""
-	record.save(u.key, recordFrom)
 	there := map[string]bool{}
 	if resumed {
 		for o, err := range u.store.List(ctx, u.key) {
@@ -51,9 +50,9 @@ func (u *upload) folder(ctx context.Context, record *uploadRecord) error {
 			there[o.Key] = true
 		}
 	}
-	err = forEach(ctx, entries, func(ctx context.Context, e entry) error {
-		if err := u.entry(ctx, root, e, there, record); err != nil {
-			return &TransferError{Op: Upload, Key: u.key + e.name, Path: filepath.Join(u.path, filepath.FromSlash(e.name)), Err: pathless(err)}
+	err = forEach(ctx, folderWorkers, entries, func(ctx context.Context, e entry) error {
+		if err := u.entry(ctx, root, e, there[u.key+e.key()]); err != nil {
+			return u.entryError(u.key+e.key(), e.name, err)
 		}
 		return nil
 	})
@@ -72,6 +71,11 @@ func (u *upload) folder(ctx context.Context, record *uploadRecord) error {
 	return nil
 }
 
+// entryError tells of which part of the folder the error is.
+func (u *upload) entryError(key, name string, err error) error {
+	return &TransferError{Op: OpUpload, Key: key, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: pathless(err)}
+}
+
 // key is what follows the folder's prefix.
 func (e entry) key() string {
 	switch {
@@ -88,9 +92,12 @@ func (e entry) key() string {
 func usualMode(mode fs.FileMode) bool { return mode.Perm()&^0o022 == 0o755 }
 
 // walk finds what is to be sent. Symbolic links are not followed, and like
-// pipes, sockets and devices left out. What cannot be read is an error.
+// pipes, sockets and devices left out; so are downloads that are not whole. What
+// cannot be read is an error.
 func (u *upload) walk(ctx context.Context, root *os.Root) (entries []entry, err error) {
 	log := u.s.log.With("folder", u.path)
+	var dirs []entry
+	full := map[string]bool{} // directories of which something is sent
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = context.Cause(ctx)
@@ -103,48 +110,52 @@ func (u *upload) walk(ctx context.Context, root *os.Root) (entries []entry, err 
 			info, err = d.Info()
 		}
 		if err != nil {
-			return &TransferError{Op: Upload, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: &localError{pathless(err)}}
+			return u.entryError("", name, &localError{pathless(err)})
 		}
 		switch {
+		case isPartName(d.Name()):
+			log.Warn("left out: it is a download that is not whole", "name", name)
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
 		case d.IsDir():
-			children, err := fs.ReadDir(root.FS(), name)
-			if err != nil {
-				return &TransferError{Op: Upload, Path: filepath.Join(u.path, filepath.FromSlash(name)), Err: &localError{pathless(err)}}
-			}
-			if len(children) == 0 || name != "." && !usualMode(info.Mode()) {
-				entries = append(entries, entry{name: name, mode: info.Mode(), dir: true})
-			}
+			dirs = append(dirs, entry{name: name, mode: info.Mode(), dir: true})
 		case d.Type().IsRegular():
 			entries = append(entries, entry{name: name, size: info.Size(), mode: info.Mode()})
 		default:
 			log.Warn("left out: only files and directories are sent", "name", name, "type", d.Type().String())
+			return nil
 		}
+		full[path.Dir(name)] = full[path.Dir(name)] || name != "."
 		return nil
 	})
+	for _, e := range dirs {
+		if !full[e.name] || e.name != "." && !usualMode(e.mode) {
+			entries = append(entries, e)
+		}
+	}
 	return entries, err
 }
 
-// entry stores one entry, unless it is there already.
-func (u *upload) entry(ctx context.Context, root *os.Root, e entry, there map[string]bool, record *uploadRecord) error {
+// entry stores one entry, unless it may be there already, and is.
+func (u *upload) entry(ctx context.Context, root *os.Root, e entry, mayBeThere bool) error {
 	key := u.key + e.key()
 	if e.dir {
 		return u.store.Put(ctx, key, strings.NewReader(""), PutOptions{Mode: e.mode.Perm()})
 	}
-	file, err := root.Open(e.name)
+	file, err := root.OpenFile(e.name, os.O_RDONLY|openNonblocking, 0)
 	if err != nil {
 		return &localError{pathless(err)}
 	}
 	defer file.Close()
-	if there[key] {
-		if info, err := file.Stat(); err == nil && u.isStored(ctx, file, info, key) {
-			u.told.add(info.Size())
-			u.told.fileDone()
-			return nil
-		}
+	// A link may have taken its place meanwhile, which is not followed.
+	info, err := file.Stat()
+	if err != nil {
+		return &localError{pathless(err)}
 	}
-	err = u.put(ctx, file, key, record)
-	if err == nil {
-		u.told.fileDone()
+	if now, err := root.Lstat(e.name); err != nil || !os.SameFile(info, now) {
+		return &localError{errors.New("it was replaced while the folder was sent; send it again")}
 	}
-	return err
+	return u.put(ctx, file, key, mayBeThere)
 }

@@ -3,6 +3,7 @@ package crosscomm
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,12 +19,13 @@ const recordFrom = multipartFrom
 
 // uploadRecord remembers the key of an upload that was begun, so that the next
 // one of the same path, perhaps by the next run of the program, goes on with
-// it. It lies in the user's cache directory; where there is none, or another
-// upload of the same path is under way, nothing is remembered. The bytes that
-// are stored are compared with the file's; the record need not be right.
+// it. It is a file in the user's cache directory, locked as long as it is open;
+// where there is none, or another upload of the same path is under way, nothing
+// is remembered. The bytes that are stored are compared with the file's; the
+// record need not be right.
 type uploadRecord struct {
-	file   string // "" if nothing can be remembered
-	unlock func()
+	file *os.File // nil if nothing can be remembered
+	kept bool     // whether it is remembered
 
 	Key     string    `json:"key"`
 	Size    int64     `json:"size"`
@@ -33,16 +35,30 @@ type uploadRecord struct {
 
 // openRecord returns the record for what is at the path. It must be released.
 func (s *Service) openRecord(store ObjectStore, name string, info fs.FileInfo) *uploadRecord {
-	none := &uploadRecord{unlock: func() {}}
 	if !info.IsDir() && info.Size() < recordFrom {
-		return none
+		return &uploadRecord{}
 	}
+	file, err := s.openRecordFile(store, name)
+	if err != nil {
+		s.log.Debug("an upload cannot be remembered; if it is cut, it must begin anew", "path", name, "error", err)
+		return &uploadRecord{}
+	}
+	r := &uploadRecord{}
+	data, err := io.ReadAll(io.LimitReader(file, 64<<10))
+	if err != nil || json.Unmarshal(data, r) != nil || !r.fits(info) {
+		r.Key = ""
+	}
+	r.file, r.Size, r.Changed = file, info.Size(), info.ModTime()
+	return r
+}
+
+func (s *Service) openRecordFile(store ObjectStore, name string) (*os.File, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return none
+		return nil, err
 	}
 	if name, err = filepath.Abs(name); err != nil {
-		return none
+		return nil, err
 	}
 	where := ""
 	if s, ok := store.(fmt.Stringer); ok {
@@ -50,22 +66,12 @@ func (s *Service) openRecord(store ObjectStore, name string, info fs.FileInfo) *
 	}
 	dir := filepath.Join(cache, "crosscomm", "uploads")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return none
+		return nil, err
 	}
 	removeOldRecords(dir)
-	r := &uploadRecord{file: filepath.Join(dir, shortHash(where+"\x00"+s.cfg.ClientID+"\x00"+name)+".json")}
-	if r.unlock, err = filelock.Lock(r.file+".lock", 0); err != nil {
-		return none
-	}
-	data, err := os.ReadFile(r.file)
-	if err != nil || json.Unmarshal(data, r) != nil {
-		r.Key = ""
-	}
-	if !r.fits(info) {
-		r.Key = ""
-	}
-	r.Size, r.Changed = info.Size(), info.ModTime()
-	return r
+	file := filepath.Join(dir, shortHash(where+"\x00"+s.cfg.ClientID+"\x00"+name)+".json")
+	return openLocked(func() (*os.File, error) { return os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600) },
+		func() (fs.FileInfo, error) { return os.Lstat(file) }, filelock.TryFile)
 }
 
 // fits reports whether the record is of what is there now, and not of something
@@ -89,34 +95,37 @@ func removeOldRecords(dir string) {
 	}
 }
 
-// save remembers the key, if an upload of that size is worth it, and reports
-// whether it is remembered. The first call must have returned before others are
-// made concurrently.
-func (r *uploadRecord) save(key string, size int64) bool {
-	if r.file == "" || size < recordFrom {
-		return false
+// save remembers the key, if that is possible.
+func (r *uploadRecord) save(key string) {
+	if r.file == nil {
+		return
 	}
-	if r.Key == key {
-		return true
+	if r.Key != key {
+		r.Key, r.Begun = key, time.Now()
 	}
-	saved := *r
-	saved.Key, saved.Begun = key, time.Now()
-	data, err := json.Marshal(saved)
-	if err != nil {
-		return false
+	data, err := json.Marshal(r)
+	if err == nil {
+		err = r.file.Truncate(0)
 	}
-	if os.WriteFile(r.file, data, 0o600) != nil {
-		return false
+	if err == nil {
+		_, err = r.file.WriteAt(data, 0)
 	}
-	r.Key = key
-	return true
+	r.kept = err == nil
 }
 
-// remove forgets the upload: it is complete.
-func (r *uploadRecord) remove() {
-	if r.file != "" {
-		_ = os.Remove(r.file)
+// forget has the record removed: the upload is complete, or of no use.
+func (r *uploadRecord) forget() { r.kept = false }
+
+// release gives up the record, which stays for a later upload if it is kept.
+func (r *uploadRecord) release() {
+	if r.file == nil {
+		return
+	}
+	if !r.kept {
+		_ = os.Remove(r.file.Name())
+	}
+	r.file.Close()
+	if !r.kept {
+		_ = os.Remove(r.file.Name()) // Windows removes no open file
 	}
 }
-
-func (r *uploadRecord) release() { r.unlock() }

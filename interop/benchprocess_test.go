@@ -90,7 +90,7 @@ func runServer(dataDir string) error {
 func runClient(url string) error {
 	keys := make(chan string, 1)
 	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, URL: url, ClientID: "bench", OnProgress: func(p crosscomm.Progress) {
-		if p.Done && p.Op == crosscomm.Upload {
+		if p.Done && p.Op == crosscomm.OpUpload {
 			keys <- p.Key
 		}
 	}})

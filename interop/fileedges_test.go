@@ -99,7 +99,7 @@ func TestLostFiles(t *testing.T) {
 		}
 		m := testkit.Receive(t, onGo)
 		var te *crosscomm.TransferError
-		if !errors.As(m.Err(), &te) || te.Op != crosscomm.Download || te.Key != m.OSSKey || !errors.Is(m.Err(), fs.ErrNotExist) {
+		if !errors.As(m.Err(), &te) || te.Op != crosscomm.OpDownload || te.Key != m.OSSKey || !errors.Is(m.Err(), fs.ErrNotExist) {
 			t.Errorf("Go got the error %v", m.Err())
 		}
 		if m.Path() != "" || m.Text() != path || m.OSSKey == "" || string(m.MsgType) != typ {

@@ -118,7 +118,7 @@ func (b *bar) details() string {
 	p := b.now.Load()
 	var parts []string
 	if p.Files > 1 || strings.HasSuffix(p.Key, "/") {
-		parts = append(parts, fmt.Sprintf("file %d of %d", min(p.File+1, p.Files), p.Files))
+		parts = append(parts, fmt.Sprintf("file %d of %d", min(p.FilesDone+1, p.Files), p.Files))
 	}
 	if p.Bytes == p.Total {
 		parts = append(parts, describeSize(p.Total))

@@ -165,8 +165,8 @@ func TestNoBars(t *testing.T) {
 func TestBarDetails(t *testing.T) {
 	for want, p := range map[string]crosscomm.Progress{
 		"1.0 kB of 2.0 MB":        {Bytes: 1000, Total: 2_000_000, Files: 1},
-		"file 3 of 9, 5 B of 9 B": {Bytes: 5, Total: 9, File: 2, Files: 9},
-		"file 9 of 9, 9 B":        {Bytes: 9, Total: 9, File: 9, Files: 9},
+		"file 3 of 9, 5 B of 9 B": {Bytes: 5, Total: 9, FilesDone: 2, Files: 9},
+		"file 9 of 9, 9 B":        {Bytes: 9, Total: 9, FilesDone: 9, Files: 9},
 	} {
 		var b bar
 		b.now.Store(&p)

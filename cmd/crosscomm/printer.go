@@ -53,7 +53,7 @@ func (p *printer) progress(now crosscomm.Progress) {
 		failure = ", \"error\": " + quote(now.Err.Error())
 	}
 	p.line(`{"event": "progress", "op": %s, "key": %s, "path": %s, "bytes": %d, "total": %d, "file": %d, "files": %d, "done": %t%s}`,
-		quote(now.Op), quote(now.Key), quote(now.Path), now.Bytes, now.Total, now.File, now.Files, now.Done, failure)
+		quote(string(now.Op)), quote(now.Key), quote(now.Path), now.Bytes, now.Total, now.FilesDone, now.Files, now.Done, failure)
 }
 
 // message prints the event of a message: its seven keys, with the values as

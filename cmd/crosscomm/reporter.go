@@ -42,7 +42,7 @@ func newReporter(con console, json bool) (*reporter, *printer, console) {
 	return r, out, con
 }
 
-func transferID(p crosscomm.Progress) string { return p.Op + " " + p.Key }
+func transferID(p crosscomm.Progress) string { return string(p.Op) + " " + p.Key }
 
 // report is crosscomm.Config.OnProgress.
 func (r *reporter) report(p crosscomm.Progress) {
@@ -57,10 +57,11 @@ func (r *reporter) note(p crosscomm.Progress) {
 	defer r.mu.Unlock()
 	id := transferID(p)
 	furthest, known := r.running[id]
-	if known && p.Bytes <= furthest.Bytes && p.File <= furthest.File && p.Total == furthest.Total && !p.Done {
+	if known && p.Bytes <= furthest.Bytes && p.Checked <= furthest.Checked && p.FilesDone <= furthest.FilesDone && p.Total == furthest.Total && !p.Done {
 		return
 	}
-	furthest.Bytes, furthest.File, furthest.Total = max(p.Bytes, furthest.Bytes), max(p.File, furthest.File), p.Total
+	furthest.Bytes, furthest.Checked, furthest.Total = max(p.Bytes, furthest.Bytes), max(p.Checked, furthest.Checked), p.Total
+	furthest.FilesDone = max(p.FilesDone, furthest.FilesDone)
 	r.running[id] = furthest
 	if p.Done {
 		delete(r.running, id)

@@ -17,6 +17,10 @@ var ErrHeld = errors.New("locked by another process")
 // TryFile locks a file that is open, until it is closed, or returns ErrHeld.
 func TryFile(file *os.File) error { return tryLock(file) }
 
+// TryDirectory is TryFile for a directory. Systems that cannot lock one, such as
+// Windows, always have it succeed.
+func TryDirectory(dir *os.File) error { return tryLockDirectory(dir) }
+
 const retryEvery = 20 * time.Millisecond
 
 // Lock locks the file, which it makes if it is missing, and returns what

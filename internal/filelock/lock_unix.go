@@ -15,3 +15,5 @@ func tryLock(file *os.File) error {
 	}
 	return err
 }
+
+func tryLockDirectory(dir *os.File) error { return tryLock(dir) }

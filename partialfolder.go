@@ -1,0 +1,97 @@
+package crosscomm
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/filelock"
+)
+
+// partialFolder is a received folder that is not whole yet, under a name of its
+// own.
+type partialFolder struct {
+	*os.Root
+	parent *os.Root
+	name   string
+	keep   bool     // whether a later run can go on with it
+	lock   *os.File // that keeps other programs out; nil if nobody else knows the name
+}
+
+// openPartialFolder opens the folder that an earlier run has left under the id,
+// or a new one. If another program is filling that one, nobody will find this
+// one again.
+func openPartialFolder(parent *os.Root, id string) (*partialFolder, error) {
+	p := &partialFolder{parent: parent, name: partName(id), keep: true}
+	open := func() (*os.File, error) {
+		if err := parent.MkdirAll(p.name, 0o777); err != nil {
+			return nil, err
+		}
+		return parent.Open(p.name)
+	}
+	var err error
+	p.lock, err = openLocked(open, func() (fs.FileInfo, error) { return parent.Lstat(p.name) }, filelock.TryDirectory)
+	if errors.Is(err, filelock.ErrHeld) {
+		p.name, p.keep = partName(""), false
+		err = parent.Mkdir(p.name, 0o777)
+	}
+	if err == nil {
+		p.Root, err = parent.OpenRoot(p.name)
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *partialFolder) close() {
+	if p.Root != nil {
+		p.Root.Close()
+	}
+	if p.lock != nil {
+		p.lock.Close()
+	}
+}
+
+// abandon closes the folder, which stays if a later run can go on with it.
+func (p *partialFolder) abandon() {
+	if !p.keep {
+		_ = p.parent.RemoveAll(p.name)
+	}
+	p.close()
+}
+
+// complete gives the folder, which is whole, a name that is free, and returns
+// that.
+func (p *partialFolder) complete() (name string, err error) {
+	defer p.close()
+	// A directory is in no other's way when it has been made, unlike one that
+	// was only seen not to be there.
+	for i := 1; ; i++ {
+		name = fmt.Sprintf("folder_%d", time.Now().Unix())
+		if i > 1 {
+			name += fmt.Sprintf("_%d", i)
+		}
+		err = p.parent.Mkdir(name, 0o777)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+	}
+	if err = p.parent.Rename(p.name, name); err != nil {
+		// Windows replaces no directory, and renames none that is open.
+		p.close()
+		if err = p.parent.Remove(name); err == nil {
+			err = p.parent.Rename(p.name, name)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return name, nil
+}
