@@ -24,10 +24,10 @@ type client struct {
 	mu  sync.Mutex
 	run *clientRun // the last one, or nil
 
-	// What the server has offered of its endpoint, at the last login.
-	wasOffered bool
-	offer      objectStoreOffer
-	store      *ossStore // nil if there is none
+	// What the server has last offered of its endpoint, and the store that this
+	// is; nil for nothing.
+	offer *objectStoreOffer
+	store *ossStore
 }
 
 // clientRun keeps a client connected. One goroutine, loop, owns its life: up,

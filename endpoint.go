@@ -29,6 +29,9 @@ type objectStoreOffer struct {
 	Bucket          string `json:"bucket,omitempty"`
 	AccessKeyID     string `json:"access_key_id,omitempty"`
 	AccessKeySecret string `json:"access_key_secret,omitempty"`
+	// Elsewhere says that the server's own files are at a store of its
+	// settings, where the clients' should be, too.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 // endpoint is a server's own OSS endpoint, during a run of the server.
@@ -82,9 +85,9 @@ func (srv *server) accessKeys() (*accessKeys, error) {
 
 // FileAccess returns the settings with which Python, Java and other peers use
 // the endpoint of a server that has a [Config.DataDir]; addr is the HOST:PORT
-// at which they reach the server. The key may read and write everything. The
-// server need not run; the key is made at the first call or start, whichever
-// comes first.
+// at which they reach the server, or, if that is behind a proxy that speaks TLS,
+// its "https://HOST". The key may read and write everything. The server need not
+// run; the key is made at the first call or start, whichever comes first.
 //
 // On a client it returns [ErrRole], and without a DataDir [ErrNoObjectStore].
 func (s *Service) FileAccess(addr string) (OSSConfig, error) {
@@ -99,14 +102,18 @@ func (s *Service) FileAccess(addr string) (OSSConfig, error) {
 		return OSSConfig{}, fmt.Errorf("crosscomm: FileAccess: %w", err)
 	}
 	id, secret := keys.all()
-	return OSSConfig{Endpoint: "http://" + addr, BucketName: bucketName, AccessKeyID: id, AccessKeySecret: secret}, nil
+	if !strings.Contains(addr, "://") {
+		addr = "http://" + addr
+	}
+	return OSSConfig{Endpoint: addr, BucketName: bucketName, AccessKeyID: id, AccessKeySecret: secret}, nil
 }
 
 // RevokeFileAccess makes the access keys void that a server's endpoint has
-// given to the client so far: what it has under way fails, too. When it logs in
-// again it is given another one. The errors are those of [Service.FileAccess],
-// and that of the file that keeps the keys; the keys are void then, but only as
-// long as this program runs.
+// given to the client so far, for whoever has got hold of one; what is under way
+// with them is cut. The client itself is given another one, at once if it is
+// online. The errors are those of [Service.FileAccess], and that of the file
+// that keeps the keys; the keys are void then, but only as long as this program
+// runs.
 func (s *Service) RevokeFileAccess(clientID string) error {
 	if s.server == nil {
 		return wrongRole("RevokeFileAccess", Server)
@@ -116,12 +123,29 @@ func (s *Service) RevokeFileAccess(clientID string) error {
 	}
 	keys, err := s.server.accessKeys()
 	if err == nil {
+		id, _ := keys.ofClient(clientID)
 		err = keys.revoke(clientID)
+		s.server.renewAccess(clientID, id)
 	}
 	if err != nil {
 		return fmt.Errorf("crosscomm: RevokeFileAccess: %w", err)
 	}
 	return nil
+}
+
+// renewAccess cuts what is under way with a key that has become void, and gives
+// the client, if it is online, the key that it has now.
+func (srv *server) renewAccess(clientID, void string) {
+	srv.mu.Lock()
+	run := srv.run
+	srv.mu.Unlock()
+	if run == nil || run.endpoint == nil {
+		return
+	}
+	run.endpoint.server.Disconnect(void)
+	if p := srv.hub.connection(clientID); p != nil && p.agreed {
+		srv.deliver(p, srv.offerFrame(clientID, srv.offer(run, clientID)))
+	}
 }
 
 // offers reports whether clients are given keys to the server's endpoint. If
@@ -148,13 +172,16 @@ func (srv *server) usesCloud() bool {
 	return id != oss.AccessKeyID
 }
 
-// offer returns the frame that tells a client of ours of the endpoint.
-func (srv *server) offer(run *serverRun, clientID string) []byte {
-	var o objectStoreOffer
-	if srv.offers(run) {
-		o.Bucket = bucketName
-		o.AccessKeyID, o.AccessKeySecret = run.endpoint.keys.ofClient(clientID)
+// offer returns what a client of ours is told of the endpoint.
+func (srv *server) offer(run *serverRun, clientID string) objectStoreOffer {
+	if !srv.offers(run) {
+		return objectStoreOffer{Elsewhere: srv.s.cfg.ObjectStore != nil || srv.usesCloud()}
 	}
+	id, secret := run.endpoint.keys.ofClient(clientID)
+	return objectStoreOffer{Bucket: bucketName, AccessKeyID: id, AccessKeySecret: secret}
+}
+
+func (srv *server) offerFrame(clientID string, o objectStoreOffer) []byte {
 	content, err := json.Marshal(o)
 	if err != nil {
 		panic(err) // strings can always be written
@@ -163,11 +190,12 @@ func (srv *server) offer(run *serverRun, clientID string) []byte {
 }
 
 // isForEndpoint reports whether a request is one of an OSS client. All of these
-// are signed, and most name the bucket; a person with a browser does neither.
+// are signed, and most name the bucket in the path; a person with a browser does
+// neither.
 func isForEndpoint(r *http.Request) bool {
 	q := r.URL.Query()
 	signed := strings.HasPrefix(r.Header.Get("Authorization"), "OSS") || q.Has("Signature") || q.Has("x-oss-signature")
-	return signed || strings.HasPrefix(r.URL.EscapedPath()+"/", "/"+bucketName+"/") || strings.HasPrefix(r.Host, bucketName+".")
+	return signed || strings.HasPrefix(r.URL.EscapedPath()+"/", "/"+bucketName+"/")
 }
 
 // serveEndpoint serves a request of an OSS client until it is done, or the
@@ -179,25 +207,34 @@ func (srv *server) serveEndpoint(run *serverRun, w http.ResponseWriter, r *http.
 	run.endpoint.server.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// offered takes the server's offer.
-func (c *client) offered(content []byte) {
+// offered takes the server's offer. One that comes before the answer to the
+// login counts from the login on, as does that there was none.
+func (sess *session) offered(content []byte) {
 	var o objectStoreOffer
 	if err := json.Unmarshal(content, &o); err != nil {
-		c.s.log.Warn("the server's offer of an object store is not understood", "error", err)
+		sess.client.s.log.Warn("the server's offer of an object store is not understood", "error", err)
 		return
 	}
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	sess.offer = &o
+	if sess.accepted {
+		sess.client.useOffer(&o)
+	}
+}
+
+// useOffer makes a store of the offer, unless it is the one that there is.
+func (c *client) useOffer(o *objectStoreOffer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.wasOffered = true
-	if c.offer == o {
-		return
+	if o != nil && c.offer != nil && *c.offer == *o {
+		return // what is under way goes on
 	}
-	old := c.store
+	if c.store != nil {
+		c.store.close()
+	}
 	c.offer, c.store = o, nil
-	if old != nil {
-		old.close()
-	}
-	if o == (objectStoreOffer{}) {
+	if o == nil || o.AccessKeyID == "" {
 		return
 	}
 	u, err := url.Parse(c.s.cfg.URL)
@@ -239,13 +276,16 @@ func (c *client) storeOfServer(ctx context.Context) (ObjectStore, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	const settings = "OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET are not set"
 	switch {
 	case c.store != nil:
 		return c.store, nil
-	case c.wasOffered:
-		return nil, fmt.Errorf("%w: the server has none (start it with a data directory), and OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET are not set", ErrNoObjectStore)
+	case c.offer == nil:
+		return nil, fmt.Errorf("%w: %s, and this server gives none", ErrNoObjectStore, settings)
+	case c.offer.Elsewhere:
+		return nil, fmt.Errorf("%w: the server's files are at a store of its settings, but here %s", ErrNoObjectStore, settings)
 	}
-	return nil, fmt.Errorf("%w: OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET are not set, and this server gives none", ErrNoObjectStore)
+	return nil, fmt.Errorf("%w: the server has none (start it with a data directory), and %s", ErrNoObjectStore, settings)
 }
 
 // storeOfServer returns the server's own store.

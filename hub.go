@@ -153,6 +153,16 @@ func (h *hub) send(to string, data []byte) bool {
 	return target != nil && target.server.deliver(target, data)
 }
 
+// connection returns the connection of a client, or nil.
+func (h *hub) connection(id string) *peer {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if m := h.connected[id]; m != nil {
+		return m.peer
+	}
+	return nil
+}
+
 // isPresent reports whether frames for the client can be delivered.
 func (h *hub) isPresent(id string) bool {
 	now := h.now()

@@ -11,7 +11,7 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
-	"github.com/crosscomm/crosscomm-go/ossserver"
+	"github.com/crosscomm/crosscomm-go/internal/partetag"
 )
 
 const (
@@ -47,6 +47,7 @@ type multipartPut struct {
 	opts   PutOptions
 	upload oss.InitiateMultipartUploadResult
 	stored map[int]oss.UploadedPart // by an earlier run
+	ours   bool                     // whether the endpoint is a crosscomm server's
 
 	parts []oss.UploadPart // by number - 1; each is written by one worker
 	sums  []uint64         // likewise: the CRC64 of each
@@ -62,8 +63,7 @@ func (s *ossStore) putParts(ctx context.Context, key string, r io.ReaderAt, opts
 		opts.Checked = func(int64) {}
 	}
 	p := &multipartPut{ossStore: s, key: key, r: r, opts: opts}
-	n := int((opts.Size + partSize(opts.Size) - 1) / partSize(opts.Size))
-	p.parts, p.sums = make([]oss.UploadPart, n), make([]uint64, n)
+	p.allocate()
 	if opts.Resumable {
 		p.find(ctx)
 	}
@@ -82,6 +82,13 @@ func (s *ossStore) putParts(ctx context.Context, key string, r io.ReaderAt, opts
 		_ = s.bucket.AbortMultipartUpload(p.upload, oss.WithContext(ctx)) // the store expires what is left
 	}
 	return err
+}
+
+// allocate makes room for what is told of each part.
+func (p *multipartPut) allocate() {
+	size := partSize(p.opts.Size)
+	n := (p.opts.Size + size - 1) / size
+	p.parts, p.sums = make([]oss.UploadPart, n), make([]uint64, n)
 }
 
 // abortUploads deletes what was kept of Puts below the prefix that were cut.
@@ -105,17 +112,24 @@ func (s *ossStore) abortUploads(ctx context.Context, prefix string) error {
 // costs nothing, and expires.
 func (p *multipartPut) initiate(ctx context.Context) error {
 	return p.retry(ctx, func() (err error) {
-		p.upload, err = p.bucket.InitiateMultipartUpload(p.key, putOptions(ctx, p.opts)...)
+		var answer http.Header
+		p.upload, err = p.bucket.InitiateMultipartUpload(p.key, append(putOptions(ctx, p.opts), oss.GetResponseHeader(&answer))...)
+		p.ours = isOurs(answer)
 		return err
 	})
 }
+
+// isOurs reports whether an answer is that of a crosscomm server.
+func isOurs(answer http.Header) bool { return answer.Get("Server") == "crosscomm" }
 
 // find looks for an upload of the key that was cut, and its parts. If it
 // cannot be found the file is sent anew.
 func (p *multipartPut) find(ctx context.Context) {
 	var found oss.ListMultipartUploadResult
 	err := p.retry(ctx, func() (err error) {
-		found, err = p.bucket.ListMultipartUploads(oss.WithContext(ctx), oss.Prefix(p.key))
+		var answer http.Header
+		found, err = p.bucket.ListMultipartUploads(oss.WithContext(ctx), oss.Prefix(p.key), oss.GetResponseHeader(&answer))
+		p.ours = isOurs(answer)
 		return err
 	})
 	if err != nil {
@@ -181,8 +195,11 @@ func (p *multipartPut) put(ctx context.Context, number int) error {
 	return p.retry(ctx, func() error {
 		var answer http.Header
 		b := newBody(p.r, offset, size, p.opts.Progress)
-		part, err := p.bucket.UploadPart(p.upload, b, size, number, oss.WithContext(ctx), oss.GetResponseHeader(&answer),
-			oss.SetHeader(ossserver.PartETagHeader, ossserver.PartETagCRC64))
+		options := []oss.Option{oss.WithContext(ctx), oss.GetResponseHeader(&answer)}
+		if p.ours {
+			options = append(options, oss.SetHeader(partetag.Header, partetag.CRC64))
+		}
+		part, err := p.bucket.UploadPart(p.upload, b, size, number, options...)
 		if err = b.outcome(err, answer); err == nil {
 			p.parts[number-1], p.sums[number-1] = part, b.sum.Sum64() // nobody reads b any more
 		}
@@ -199,7 +216,7 @@ func (p *multipartPut) compare(ctx context.Context, offset, size int64, etag str
 		return 0, false, err
 	}
 	sum = check.Sum64()
-	if etag == ossserver.PartETag(sum, size) {
+	if etag == partetag.Of(sum, size) {
 		return sum, true, nil
 	}
 	// Another endpoint's ETags are MD5s.

@@ -108,8 +108,10 @@ func (p *peer) login(f frame.Frame) {
 	before := p.id
 	p.id = id
 	var welcome [][]byte
+	var offer objectStoreOffer
 	if p.agreed { // before the answer: Login must not return without it
-		welcome = append(welcome, p.server.offer(p.run, id))
+		offer = p.server.offer(p.run, id)
+		welcome = append(welcome, p.server.offerFrame(id, offer))
 	}
 	welcome = append(welcome, p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`)))
 	old, ok := p.server.hub.login(p, welcome)
@@ -118,6 +120,9 @@ func (p *peer) login(f frame.Frame) {
 		return
 	}
 	p.hasLoggedIn.Store(true)
+	if now := p.server.offer(p.run, id); p.agreed && now != offer {
+		p.server.deliver(p, p.server.offerFrame(id, now)) // the key was revoked just now
+	}
 	if old != nil {
 		p.log.Warn("a newer login takes over", "client_id", id)
 		// What the older connection is just handling comes before all that

@@ -14,7 +14,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
-	"github.com/crosscomm/crosscomm-go/ossserver"
 )
 
 // subprotocol is offered by our client and selected by our server. The
@@ -41,6 +40,10 @@ type server struct {
 
 	keysMu sync.Mutex
 	keys   *accessKeys // of the endpoint; nil until they are needed
+
+	// starting is held until a run has begun, which may take a disk long, and has
+	// what it was begun for. It is taken before mu.
+	starting sync.Mutex
 
 	mu      sync.Mutex
 	run     *serverRun // nil while not serving
@@ -96,16 +99,22 @@ func (srv *server) addr() net.Addr {
 }
 
 // begin starts what a server needs besides its connections, if it is not there
-// yet. It must be called with mu held.
+// yet and the server was not stopped. It must be called with starting held.
 func (srv *server) begin() (*serverRun, error) {
-	if srv.run != nil {
-		return srv.run, nil
+	srv.mu.Lock()
+	run, stopped := srv.run, srv.stopped
+	srv.mu.Unlock()
+	switch {
+	case run != nil:
+		return run, nil
+	case stopped:
+		return nil, errStopped
 	}
-	run := &serverRun{links: map[*link.Link]bool{}, ready: make(chan struct{}), ended: make(chan struct{})}
+	run = &serverRun{links: map[*link.Link]bool{}, ready: make(chan struct{}), ended: make(chan struct{})}
 	var err error
 	if run.endpoint, err = srv.openEndpoint(); err != nil {
 		hint := ""
-		if errors.Is(err, ossserver.ErrInUse) {
+		if errors.Is(err, ErrInUse) {
 			hint = " (is another server running? stop it, or choose another directory)"
 		}
 		return nil, fmt.Errorf("crosscomm: the data directory %s cannot be used: %w%s", srv.s.cfg.DataDir, err, hint)
@@ -125,29 +134,42 @@ func (srv *server) begin() (*serverRun, error) {
 		})
 	}
 	run.keeper.Go(func() { srv.hub.watchHeartbeats(keepCtx, srv.s.cfg.HeartbeatInterval) })
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
 	srv.run = run
+	return run, nil
+}
+
+// beginAt begins a run for serve, which must call work.Done.
+func (srv *server) beginAt(addr net.Addr) (*serverRun, error) {
+	srv.starting.Lock()
+	defer srv.starting.Unlock()
+	srv.mu.Lock()
+	running, stopped := srv.run != nil, srv.stopped
+	srv.stopped = stopped && running
+	srv.mu.Unlock()
+	if running {
+		return nil, errors.New("crosscomm: the server is already running")
+	}
+	run, err := srv.begin()
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if err != nil {
+		srv.stopped = stopped
+		return nil, err
+	}
+	srv.listens = addr
+	run.work.Add(1) // until the port is free again
 	return run, nil
 }
 
 // serve is Service.Serve.
 func (srv *server) serve(ctx context.Context, l net.Listener) error {
-	srv.mu.Lock()
-	if srv.run != nil {
-		srv.mu.Unlock()
-		l.Close()
-		return errors.New("crosscomm: the server is already running")
-	}
-	run, err := srv.begin()
+	run, err := srv.beginAt(l.Addr())
 	if err != nil {
-		srv.mu.Unlock()
 		l.Close()
 		return err
 	}
-	srv.stopped = false
-	srv.listens = l.Addr()
-	run.work.Add(1) // for this function, until the port is free again
-	srv.mu.Unlock()
-
 	log := srv.s.log
 	hs := &http.Server{
 		Handler:           srv.s,
@@ -188,10 +210,12 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 
 // stop is Service.Stop.
 func (srv *server) stop(ctx context.Context) error {
+	srv.starting.Lock()
 	srv.mu.Lock()
 	srv.stopped = true
 	run := srv.run
 	srv.mu.Unlock()
+	srv.starting.Unlock()
 	if run == nil {
 		return nil
 	}
@@ -246,20 +270,31 @@ func (srv *server) end(run *serverRun) {
 // enter registers a connection or a request about to be served; work.Done of
 // the run must follow. It fails if the server is stopping, or cannot start.
 func (srv *server) enter() (*serverRun, error) {
-	srv.mu.Lock()
-	if srv.stopped {
-		srv.mu.Unlock()
-		return nil, errors.New("the server was stopped")
-	}
-	run, err := srv.begin()
+	run, err := srv.beginWork()
 	if err != nil {
-		srv.mu.Unlock()
-		srv.stats.warnings.log(srv.s.log, "the server cannot start", "error", err)
 		return nil, err
 	}
-	run.work.Add(1)
-	srv.mu.Unlock()
 	<-run.ready
+	return run, nil
+}
+
+// beginWork registers something in the run, which it begins if there is none.
+func (srv *server) beginWork() (*serverRun, error) {
+	srv.starting.Lock()
+	defer srv.starting.Unlock()
+	run, err := srv.begin()
+	if err != nil {
+		if !errors.Is(err, errStopped) {
+			srv.stats.warnings.log(srv.s.log, "the server cannot start", "error", err)
+		}
+		return nil, err
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.stopped { // the run is just ending
+		return nil, errStopped
+	}
+	run.work.Add(1)
 	return run, nil
 }
 

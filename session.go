@@ -44,6 +44,7 @@ type session struct {
 	rejected error     // why the server refused the login
 	err      error     // why the link ended, once ended is closed
 	listCall *listCall // which waits for an answer, or nil
+	offer    *objectStoreOffer
 }
 
 // connect opens a connection and logs in.
@@ -163,7 +164,7 @@ func (sess *session) receive(data []byte, _ bool) bool {
 	f, err := frame.Scan(data)
 	wellFormed := err == nil
 	if wellFormed && sess.agreed && MsgType(f.Type) == typeObjectStore && string(f.From) == ServerID {
-		sess.client.offered(f.Content)
+		sess.offered(f.Content)
 		return true
 	}
 	if wellFormed && !MsgType(f.Type).Valid() {
@@ -207,5 +208,6 @@ func (sess *session) loginAnswered(m *Message) {
 		return
 	}
 	sess.accepted = true
+	sess.client.useOffer(sess.offer)
 	close(sess.loggedIn)
 }

@@ -13,7 +13,7 @@ import (
 
 // serveService serves what concerns no bucket: the list of them.
 func (req *request) serveService() error {
-	if req.r.Method != http.MethodGet {
+	if req.r.Method != http.MethodGet || asksForMore(req.query, serviceParameters) {
 		return notImplemented()
 	}
 	if err := req.allow("", false); err != nil {
@@ -29,10 +29,13 @@ func (req *request) serveService() error {
 
 func (req *request) serveBucket() error {
 	q := req.query
+	if asksForMore(q, bucketParameters) {
+		return notImplemented()
+	}
 	if req.r.Method == http.MethodPost && q.Has("delete") {
 		return req.deleteMany()
 	}
-	if req.r.Method != http.MethodGet && req.r.Method != http.MethodHead {
+	if req.r.Method != http.MethodGet && req.r.Method != http.MethodHead || q.Has("delete") {
 		return notImplemented()
 	}
 	if err := req.allow("", false); err != nil {
@@ -50,8 +53,6 @@ func (req *request) serveBucket() error {
 		}})
 	case q.Has("uploads"):
 		return req.listUploads()
-	case hasUnknownSubresource(q) || q.Has("stat"):
-		return notImplemented()
 	case q.Get("list-type") == "2":
 		return req.listV2()
 	}

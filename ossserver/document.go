@@ -2,9 +2,9 @@ package ossserver
 
 import (
 	"encoding/xml"
-	"net/url"
-	"strings"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/osssign"
 )
 
 // The documents of OSS. No SDK needs a name space, and some fail on one.
@@ -192,12 +192,7 @@ func (req *request) encodingType() string {
 // encode is a key as the client wants it in a document.
 func (req *request) encode(key string) string {
 	if req.encodingType() == "url" {
-		return encodeURL(key)
+		return osssign.Escape(key, true)
 	}
 	return key
-}
-
-// encodeURL encodes all but unreserved characters and slashes; a space is %20.
-func encodeURL(s string) string {
-	return strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(s))
 }

@@ -67,6 +67,8 @@ func (req *request) describe(err error) (status int, body xmlError) {
 	var sign *osssign.Error
 	var broken *bodyError
 	switch {
+	case errors.Is(err, errDisconnected), errors.Is(context.Cause(req.r.Context()), errDisconnected):
+		status, body.Code, body.Message = http.StatusForbidden, "InvalidAccessKeyId", "The access key is no longer valid."
 	case errors.As(err, &api):
 		status, body.Code, body.Message = api.status, api.code, api.message
 	case errors.As(err, &sign):

@@ -16,28 +16,19 @@ import (
 func (req *request) serveObject() error {
 	q := req.query
 	method := req.r.Method
-	write := method != http.MethodGet && method != http.MethodHead
-	if err := req.allow(req.key, write); err != nil {
+	reads := method == http.MethodGet || method == http.MethodHead
+	if asksForMore(q, objectParameters) {
+		return notImplemented()
+	}
+	if err := req.allow(req.key, !reads); err != nil {
 		return err
 	}
 	switch {
 	case q.Has("uploads") || q.Has("uploadId"):
 		return req.serveUpload()
-	case q.Has("acl") && method == http.MethodGet:
-		if _, err := req.store.Stat(req.key); err != nil {
-			return err
-		}
-		return req.answer(newACL("default"))
-	case q.Has("acl") && method == http.MethodPut:
-		// The only ACL there is.
-		if acl := req.r.Header.Get("X-Oss-Object-Acl"); acl == "private" || acl == "default" {
-			if _, err := req.store.Stat(req.key); err != nil {
-				return err
-			}
-			return req.answerEmpty(http.StatusOK)
-		}
-		return notImplemented()
-	case hasUnknownSubresource(q):
+	case q.Has("acl"):
+		return req.serveACL()
+	case q.Has("partNumber") || q.Has("objectMeta") && !reads:
 		return notImplemented()
 	}
 	switch method {
@@ -58,15 +49,20 @@ func (req *request) serveObject() error {
 	return notImplemented()
 }
 
-// hasUnknownSubresource reports whether the query asks for another thing than
-// the object itself.
-func hasUnknownSubresource(q url.Values) bool {
-	for _, name := range []string{"append", "tagging", "symlink", "restore", "x-oss-process", "callback", "versions", "versionId", "policy", "select", "qosInfo", "asyncFetch", "cors", "lifecycle", "website", "logging", "referer", "encryption", "versioning", "replication"} {
-		if q.Has(name) {
-			return true
-		}
+// serveACL reads the only ACL there is, or has it set to itself.
+func (req *request) serveACL() error {
+	acl := req.r.Header.Get("X-Oss-Object-Acl")
+	read, keep := req.r.Method == http.MethodGet, req.r.Method == http.MethodPut && (acl == "private" || acl == "default")
+	if !read && !keep {
+		return notImplemented()
 	}
-	return false
+	if _, err := req.store.Stat(req.key); err != nil {
+		return err
+	}
+	if keep {
+		return req.answerEmpty(http.StatusOK)
+	}
+	return req.answer(newACL("default"))
 }
 
 // maxKept bounds the headers that are kept with an object, as OSS does.
@@ -183,6 +179,8 @@ func (req *request) getObject() error {
 	}
 	defer object.Close()
 	if err := checkConditions(req.r.Header, "", object.Object); err != nil {
+		req.set("etag", quoted(object.ETag))
+		req.set("last-modified", object.Modified.Format(http.TimeFormat))
 		return err
 	}
 	offset, length, status := int64(0), object.Size, http.StatusOK

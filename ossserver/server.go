@@ -62,11 +62,12 @@ const expireEvery = 10 * time.Minute
 // Server is an endpoint with one bucket. Make it with [New]. It may be used
 // concurrently.
 type Server struct {
-	cfg    Config
-	store  *objects.Store
-	cancel context.CancelFunc
-	done   chan struct{}
-	stall  time.Duration // stallTime, but in tests
+	cfg     Config
+	store   *objects.Store
+	cancel  context.CancelFunc
+	done    chan struct{}
+	stall   time.Duration // stallTime, but in tests
+	running accounts
 }
 
 // ErrInUse is returned by [New] if another process has the directory open.
@@ -120,8 +121,11 @@ func (s *Server) expire(ctx context.Context) {
 			expired, objectsErr = s.store.ExpireObjects(time.Now().Add(-s.cfg.ObjectTTL))
 			err = errors.Join(err, objectsErr)
 		}
-		if err != nil || uploads > 0 || expired > 0 {
-			s.cfg.Logger.Info("old objects and uploads were removed", "objects", expired, "uploads", uploads, "error", err)
+		if err != nil {
+			s.cfg.Logger.Error("not all that is too old could be removed", "error", err)
+		}
+		if uploads > 0 || expired > 0 {
+			s.cfg.Logger.Info("old objects and uploads were removed", "objects", expired, "uploads", uploads)
 		}
 		select {
 		case <-ctx.Done():
@@ -135,9 +139,9 @@ func (s *Server) expire(ctx context.Context) {
 type request struct {
 	*Server
 	*transfer
+	target
 	id      string // of the request
-	bucket  string // "" for the endpoint itself
-	key     string // "" for the bucket itself
+	path    string // decoded, without its first slash
 	query   url.Values
 	account string // the access key id
 }
@@ -147,11 +151,14 @@ type request struct {
 // its connection closed. It takes an http.ResponseWriter that supports deadlines, as
 // net/http's own do.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	r = r.WithContext(ctx)
 	req := &request{Server: s, transfer: newTransfer(w, r, s.stall), id: newRequestID()}
 	defer req.settle() // also if it is cut short by a panic
 	req.set("x-oss-request-id", req.id)
 	req.set("server", "crosscomm")
-	if err := req.serve(); err != nil {
+	if err := req.serve(cancel); err != nil {
 		req.drain()
 		req.settle()
 		req.fail(err)
@@ -159,17 +166,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req.finish()
 }
 
-func (req *request) serve() error {
+func (req *request) serve(cancel context.CancelCauseFunc) error {
 	if err := req.parse(); err != nil {
 		return err
 	}
-	account, err := osssign.Verify(osssign.Request{
-		Method: req.r.Method, Bucket: req.bucket, Key: req.key, Query: req.query, Header: req.signedHeader(),
-	}, req.cfg.Secret, time.Now())
-	if err != nil {
+	if err := req.verify(); err != nil {
 		return err
 	}
-	req.account = account
+	defer req.running.add(req.account, cancel)()
+	if _, ok := req.cfg.Secret(req.account); !ok {
+		return errDisconnected // just before it could be told so
+	}
 	if req.bucket == "" {
 		return req.serveService()
 	}
@@ -185,6 +192,47 @@ func (req *request) serve() error {
 	return req.serveObject()
 }
 
+// verify finds out whose request it is, and what it is about. A host name that
+// begins with the bucket's may mean the bucket, or be that of this machine; the
+// signature is right for one of the two.
+func (req *request) verify() error {
+	var first error
+	for _, t := range req.targets() {
+		account, err := osssign.Verify(osssign.Request{
+			Method: req.r.Method, Bucket: t.bucket, Key: t.key, Query: req.query, Header: req.signedHeader(),
+		}, req.cfg.Secret, time.Now())
+		if err == nil {
+			req.account, req.bucket, req.key = account, t.bucket, t.key
+			return nil
+		}
+		if first == nil {
+			first, req.bucket, req.key = err, t.bucket, t.key
+		}
+	}
+	return first
+}
+
+// target is what a request is about.
+type target struct {
+	bucket string // "" for the endpoint itself
+	key    string // "" for the bucket itself
+}
+
+// targets returns what the request may be about, the likelier one first.
+func (req *request) targets() []target {
+	var byPath target
+	byPath.bucket, byPath.key, _ = strings.Cut(req.path, "/")
+	host, _, _ := strings.Cut(req.r.Host, ":")
+	if !strings.HasPrefix(host, req.cfg.Bucket+".") || net.ParseIP(host) != nil {
+		return []target{byPath}
+	}
+	byHost := target{req.cfg.Bucket, req.path}
+	if byPath.bucket == req.cfg.Bucket {
+		return []target{byPath, byHost}
+	}
+	return []target{byHost, byPath}
+}
+
 // signedHeader is the header as signatures see it: net/http takes Host out of
 // it.
 func (req *request) signedHeader() http.Header {
@@ -193,7 +241,7 @@ func (req *request) signedHeader() http.Header {
 	return h
 }
 
-// parse finds bucket, key and query. It goes by the request's own text: "//" and
+// parse finds path and query. It goes by the request's own text: "//" and
 // ".." must reach checkKey, and "%2F" is the same as "/".
 func (req *request) parse() error {
 	target := req.r.RequestURI
@@ -213,11 +261,7 @@ func (req *request) parse() error {
 	if req.query, err = url.ParseQuery(rawQuery); err != nil {
 		return &apiError{http.StatusBadRequest, "InvalidURI", "The query is malformed."}
 	}
-	if host, _, _ := strings.Cut(req.r.Host, ":"); strings.HasPrefix(host, req.cfg.Bucket+".") && net.ParseIP(host) == nil {
-		req.bucket, req.key = req.cfg.Bucket, path // virtual-host style
-		return nil
-	}
-	req.bucket, req.key, _ = strings.Cut(path, "/")
+	req.path = path
 	return nil
 }
 

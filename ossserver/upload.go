@@ -10,23 +10,13 @@ import (
 	"strings"
 
 	"github.com/crosscomm/crosscomm-go/internal/objects"
+	"github.com/crosscomm/crosscomm-go/internal/osssign"
+	"github.com/crosscomm/crosscomm-go/internal/partetag"
 )
 
 // maxDocument bounds the XML that a client may send: 10,000 parts or 1,000
 // keys with room to spare.
 const maxDocument = 4 << 20
-
-// A part that is put with this header and value gets an ETag of another kind,
-// [PartETag], which costs the server half of the time of an MD5. To other OSS
-// endpoints the header means nothing, and they answer with an MD5.
-const (
-	PartETagHeader = "X-Crosscomm-Part-Etag"
-	PartETagCRC64  = "crc64"
-)
-
-// PartETag returns the ETag of a part that was put with [PartETagHeader], made
-// of its CRC64 by the ECMA polynomial and its size in bytes.
-func PartETag(crc uint64, size int64) string { return objects.CRCETag(crc, size) }
 
 func (req *request) serveUpload() error {
 	id := req.query.Get("uploadId")
@@ -80,7 +70,7 @@ func (req *request) putPart(id string) error {
 	}
 	// An extension for our own client: it verifies by CRC64, and has no use for
 	// an MD5.
-	want.NoMD5 = want.MD5 == nil && req.r.Header.Get(PartETagHeader) == PartETagCRC64
+	want.NoMD5 = want.MD5 == nil && req.r.Header.Get(partetag.Header) == partetag.CRC64
 	p, err := req.store.PutPart(req.r.Context(), req.key, id, number, req, want)
 	if err != nil {
 		return err
@@ -110,7 +100,7 @@ func (req *request) completeUpload(id string) error {
 	}
 	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(o.CRC, 10))
 	return req.answer(completeResult{
-		Location: "http://" + req.r.Host + "/" + req.bucket + "/" + encodeURL(o.Key),
+		Location: "http://" + req.r.Host + "/" + req.bucket + "/" + osssign.Escape(o.Key, true),
 		Bucket:   req.bucket, Key: req.encode(o.Key), ETag: quoted(o.ETag), EncodingType: req.encodingType(),
 	})
 }

@@ -86,7 +86,7 @@ func putUntilKilled(dir string, run int) {
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	for run := range 100 {
-		cmd := exec.Command(os.Args[0])
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), putForever+"="+dir, putRun+"="+strconv.Itoa(run))
 		out, err := cmd.StdoutPipe()
 		if err != nil {

@@ -32,9 +32,10 @@ type PutOptions struct {
 }
 
 // Put stores the bytes of r under the key, and when it returns they are durable.
-// If it returns an error, the object that was there before is untouched:
-// ErrExists, ErrTooLarge, ErrQuota, ErrShort, ErrDigest, the error of r, of the
-// context, or of the file system.
+// If it returns ErrExists, ErrTooLarge, ErrQuota, ErrShort, ErrDigest, or the
+// error of r or of the context, the object that was there before is untouched.
+// After another error, which is the file system's, that one or the new one is
+// there, whole.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts PutOptions) (Object, error) {
 	if opts.MustBeNew {
 		if _, err := s.Stat(key); err == nil {

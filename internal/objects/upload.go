@@ -16,6 +16,8 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/crosscomm/crosscomm-go/internal/partetag"
+
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
 )
 
@@ -33,7 +35,7 @@ type Upload struct {
 // Part is a part of an upload.
 type Part struct {
 	Number   int
-	ETag     string // upper-case MD5, or CRCETag; without quotes
+	ETag     string // upper-case MD5, or by partetag.Of; without quotes
 	CRC      uint64
 	Modified time.Time
 	Blob     Blob
@@ -67,7 +69,7 @@ func (s *Store) PutPart(ctx context.Context, key, id string, number int, r io.Re
 	}
 	etag := strings.ToUpper(hex.EncodeToString(d.MD5[:]))
 	if want.NoMD5 {
-		etag = CRCETag(d.CRC, d.Size)
+		etag = partetag.Of(d.CRC, d.Size)
 	}
 	p := Part{Number: number, ETag: etag, CRC: d.CRC, Modified: s.now().UTC().Truncate(time.Second), Blob: blob}
 	var old Part
@@ -93,12 +95,6 @@ func (s *Store) PutPart(ctx context.Context, key, id string, number int, r io.Re
 		s.removeBlobs([]Blob{old.Blob})
 	}
 	return p, nil
-}
-
-// CRCETag is the ETag of a part that was put with Expect.NoMD5: of the form of
-// the others, but of the CRC64 and the size, which its sender knows.
-func CRCETag(crc uint64, size int64) string {
-	return fmt.Sprintf("%X", md5.Sum(fmt.Appendf(nil, "crc64 %d, %d bytes", crc, size)))
 }
 
 // hasPart reports whether the index points to the very part.

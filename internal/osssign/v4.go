@@ -100,7 +100,7 @@ func sum256(key []byte, text string) []byte {
 func canonicalV4(r Request, additional string) string {
 	path := "/"
 	if r.Bucket != "" {
-		path += encode(r.Bucket, false) + "/" + encode(r.Key, true)
+		path += Escape(r.Bucket, false) + "/" + Escape(r.Key, true)
 	}
 	var query []string
 	for name, values := range r.Query {
@@ -108,9 +108,9 @@ func canonicalV4(r Request, additional string) string {
 			continue
 		}
 		for _, value := range values {
-			pair := encode(name, false)
+			pair := Escape(name, false)
 			if value != "" {
-				pair += "=" + encode(value, false)
+				pair += "=" + Escape(value, false)
 			}
 			query = append(query, pair)
 		}
@@ -132,9 +132,9 @@ func canonicalV4(r Request, additional string) string {
 	return strings.Join([]string{r.Method, path, strings.Join(query, "&"), headers, strings.Join(extra, ";"), payload}, "\n")
 }
 
-// encode is OSS's percent-encoding: all but the unreserved characters of RFC
+// Escape is OSS's percent-encoding: all but the unreserved characters of RFC
 // 3986, and a slash only if keepSlash.
-func encode(s string, keepSlash bool) string {
+func Escape(s string, keepSlash bool) string {
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(s) {
