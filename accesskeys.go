@@ -27,8 +27,11 @@ const (
 	// clientKeyMark begins the ids of clients' keys: mark, generation, and the
 	// client's id in base64url, with dots between them.
 	clientKeyMark = "client."
-	// keysLockTimeout bounds the wait for another program that makes the file.
+	// keysLockTimeout bounds the wait for another program that writes the file.
 	keysLockTimeout = 5 * time.Second
+	// keysFresh is how long may pass until it is seen that another program has
+	// written the file.
+	keysFresh = time.Second
 )
 
 // accessKeys are the keys to a server's endpoint: one pair that may do all, for
@@ -38,8 +41,10 @@ const (
 type accessKeys struct {
 	file string
 
-	mu   sync.Mutex
-	kept keptKeys
+	mu      sync.Mutex
+	kept    keptKeys
+	written time.Time // when the file was that was read
+	looked  time.Time // when that was last compared
 }
 
 // keptKeys is what the file has.
@@ -62,22 +67,62 @@ func openAccessKeys(dir string) (*accessKeys, error) {
 		return nil, err
 	}
 	defer unlock()
-	data, err := os.ReadFile(k.file)
+	err = k.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		k.kept = keptKeys{ID: "CC" + strings.ToUpper(randomHex(10)), Secret: randomHex(20)}
-		return k, k.save()
+		err = k.save()
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = json.Unmarshal(data, &k.kept)
-	if err == nil && (k.kept.ID == "" || k.kept.Secret == "") {
+	return k, nil
+}
+
+// read takes over what the file has. What is revoked stays so, whatever it says.
+// Call it with mu held, or before anybody else has k.
+func (k *accessKeys) read() error {
+	info, err := os.Stat(k.file)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(k.file)
+	if err != nil {
+		return err
+	}
+	var kept keptKeys
+	err = json.Unmarshal(data, &kept)
+	if err == nil && (kept.ID == "" || kept.Secret == "") {
 		err = errors.New("it has no key")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s is damaged: %w (delete it to have new keys made; peers then need these)", k.file, err)
+		return fmt.Errorf("%s is damaged: %w (delete it to have new keys made; peers then need these)", k.file, err)
 	}
-	return k, nil
+	for id, n := range k.kept.Revoked {
+		if n > kept.Revoked[id] {
+			kept.revoke(id, n)
+		}
+	}
+	k.kept, k.written = kept, info.ModTime()
+	return nil
+}
+
+func (k *keptKeys) revoke(clientID string, times int) {
+	if k.Revoked == nil {
+		k.Revoked = map[string]int{}
+	}
+	k.Revoked[clientID] = times
+}
+
+// refresh sees whether another program has written the file, with mu held. While
+// it cannot be read the keys stay as they are.
+func (k *accessKeys) refresh() {
+	if k.file == "" || time.Since(k.looked) < keysFresh {
+		return
+	}
+	k.looked = time.Now()
+	if info, err := os.Stat(k.file); err == nil && !info.ModTime().Equal(k.written) {
+		_ = k.read()
+	}
 }
 
 func randomHex(bytes int) string {
@@ -109,14 +154,17 @@ func (k *accessKeys) save() error {
 	}
 	if err != nil {
 		_ = os.Remove(file.Name())
+		return err
 	}
-	return err
+	syncDir(filepath.Dir(k.file))
+	return nil
 }
 
 // all returns the pair that may do all.
 func (k *accessKeys) all() (id, secret string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.refresh()
 	return k.kept.ID, k.kept.Secret
 }
 
@@ -124,6 +172,7 @@ func (k *accessKeys) all() (id, secret string) {
 func (k *accessKeys) ofClient(clientID string) (id, secret string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.refresh()
 	id = clientKeyMark + strconv.Itoa(k.kept.Revoked[clientID]) + "." + base64.RawURLEncoding.EncodeToString([]byte(clientID))
 	return id, k.calculate(id)
 }
@@ -134,15 +183,23 @@ func (k *accessKeys) calculate(id string) string {
 	return hex.EncodeToString(mac.Sum(nil)[:20])
 }
 
-// revoke makes the keys void that the client has been given so far.
+// revoke makes the keys void that the client has been given so far, also by
+// other programs on the directory.
 func (k *accessKeys) revoke(clientID string) error {
+	unlock, err := filelock.Lock(k.file+".lock", keysLockTimeout)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.kept.Revoked == nil {
-		k.kept.Revoked = map[string]int{}
+	if err == nil {
+		defer unlock()
+		if err = k.read(); errors.Is(err, fs.ErrNotExist) {
+			err = nil // it is written anew
+		}
 	}
-	k.kept.Revoked[clientID]++
-	if err := k.save(); err != nil {
+	k.kept.revoke(clientID, k.kept.Revoked[clientID]+1)
+	if err == nil {
+		err = k.save()
+	}
+	if err != nil {
 		return fmt.Errorf("the keys of %q stay valid after a restart: %w", clientID, err)
 	}
 	return nil

@@ -30,8 +30,8 @@ type download struct {
 	dir   string       // the path of root
 	told  *progress
 	names *namer
-	lazy  bool        // small files are synced when all are there
-	umask fs.FileMode // permission bits that nothing gets here
+	lazy  bool // small files are synced when all are there
+	traits
 }
 
 // DownloadFileManually downloads an image, a file, or, if the key ends in a
@@ -57,7 +57,7 @@ func (s *Service) DownloadFileManually(ctx context.Context, ossKey, directory st
 		}
 		name, err := d.file(ctx, ossKey)
 		if errors.Is(err, fs.ErrNotExist) && d.hasBelow(ctx, ossKey+"/") {
-			d.names = newNamer()
+			d.names = newNamer(d.traits)
 			return d.manualFolder(ctx, ossKey+"/")
 		}
 		return name, err
@@ -124,11 +124,12 @@ func (s *Service) downloadTo(ctx context.Context, key, name, dir string, f func(
 		return fail(err)
 	}
 	defer root.Close()
-	d := &download{s: s, store: store, root: root, dirs: newDirectories(root), dir: dir, names: newNamer()}
+	d := &download{s: s, store: store, root: root, dirs: newDirectories(root), dir: dir}
 	defer d.dirs.close()
-	if d.umask, err = umaskOf(root); err != nil {
+	if d.traits, err = traitsOf(root); err != nil {
 		return fail(err)
 	}
+	d.names = newNamer(d.traits)
 	d.told = s.newProgress(Progress{Op: OpDownload, Key: key, Path: dir, Name: name, Files: 1})
 	local, err := f(ctx, d)
 	if local != "" {
@@ -140,23 +141,6 @@ func (s *Service) downloadTo(ctx context.Context, key, name, dir string, f func(
 		return "", d.told.done(err)
 	}
 	return path, d.told.done(nil)
-}
-
-// umaskOf returns the permission bits that new files do not get in the
-// directory. The process's umask cannot be read without changing it, and the
-// directory may have rules of its own. Nobody may write what came from another
-// machine but its owner and group.
-func umaskOf(root *os.Root) (fs.FileMode, error) {
-	name := partName("")
-	file, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o777)
-	if err != nil {
-		return 0, err
-	}
-	info, err := file.Stat()
-	if err = errors.Join(err, file.Close(), root.Remove(name)); err != nil {
-		return 0, err
-	}
-	return ^info.Mode().Perm()&0o777 | 0o002, nil
 }
 
 // path returns the path of a name in the directory.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"runtime"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,13 +22,8 @@ type namer struct {
 	taken   map[string]bool
 }
 
-func newNamer() *namer {
-	return &namer{
-		fold:    runtime.GOOS == "windows" || runtime.GOOS == "darwin" || runtime.GOOS == "ios",
-		windows: runtime.GOOS == "windows",
-		names:   map[string]string{},
-		taken:   map[string]bool{},
-	}
+func newNamer(t traits) *namer {
+	return &namer{fold: t.fold, windows: t.windows, names: map[string]string{}, taken: map[string]bool{}}
 }
 
 // file returns the name for the object, or an error for a key that must not be
@@ -98,8 +92,8 @@ func (n *namer) segment(dir, segment string, isDir bool) string {
 	legal := legalName(segment, n.windows)
 	name := path.Join(dir, legal)
 	for i := 2; n.taken[n.folded(name)]; i++ {
-		ext := path.Ext(legal)
-		name = path.Join(dir, fmt.Sprintf("%s~%d%s", strings.TrimSuffix(legal, ext), i, ext))
+		ext := shortExt(legal)
+		name = path.Join(dir, withMark(strings.TrimSuffix(legal, ext), fmt.Sprintf("~%d%s", i, ext)))
 	}
 	n.names[id] = name
 	n.taken[n.folded(name)] = true
@@ -117,6 +111,7 @@ func (n *namer) folded(name string) string {
 var reserved = map[string]bool{
 	"con": true, "prn": true, "aux": true, "nul": true,
 	"com1": true, "com2": true, "com3": true, "com4": true, "com5": true, "com6": true, "com7": true, "com8": true, "com9": true,
+	"com¹": true, "com²": true, "com³": true, "lpt¹": true, "lpt²": true, "lpt³": true, "conin$": true, "conout$": true,
 	"lpt1": true, "lpt2": true, "lpt3": true, "lpt4": true, "lpt5": true, "lpt6": true, "lpt7": true, "lpt8": true, "lpt9": true,
 }
 
@@ -147,17 +142,31 @@ func legalName(segment string, windows bool) string {
 	if base, _, _ := strings.Cut(strings.ToLower(name), "."); windows && reserved[strings.TrimSpace(base)] {
 		name = "_" + name
 	}
+	if isPartName(strings.ToLower(name)) { // only our own are deleted when they are old
+		name = "%2E" + name[1:]
+	}
 	if len(name) > maxName {
-		ext := path.Ext(name)
-		if len(ext) > 20 {
-			ext = ""
-		}
-		mark := "~" + shortHash(segment) + ext
-		keep := maxName - len(mark)
-		for keep > 0 && !utf8.RuneStart(name[keep]) {
-			keep--
-		}
-		name = name[:keep] + mark
+		name = withMark(name, "~"+shortHash(segment)+shortExt(name))
 	}
 	return name
+}
+
+// shortExt is the extension of a name, or nothing if that is long.
+func shortExt(name string) string {
+	if ext := path.Ext(name); len(ext) <= 20 && ext != name {
+		return ext
+	}
+	return ""
+}
+
+// withMark appends the mark to as much of the name as there is room for.
+func withMark(name, mark string) string {
+	keep := maxName - len(mark)
+	if len(name) <= keep {
+		return name + mark
+	}
+	for keep > 0 && !utf8.RuneStart(name[keep]) {
+		keep--
+	}
+	return name[:keep] + mark
 }

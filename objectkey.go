@@ -15,9 +15,10 @@ func baseName(name string) string {
 }
 
 // keyPrefix is where a client's objects lie. An id that would make another
-// path of it is escaped; the original has no rule for these.
+// path of it is escaped, and so is one that looks as if it were; the original
+// has no rule for these.
 func keyPrefix(clientID string) string {
-	if strings.ContainsAny(clientID, `/\`) || clientID == "." || clientID == ".." {
+	if strings.ContainsAny(clientID, `/\%`) || clientID == "." || clientID == ".." {
 		clientID = strings.ReplaceAll(url.PathEscape(clientID), ".", "%2E")
 	}
 	return "cross_comm/" + clientID + "/"

@@ -124,7 +124,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	if err == nil && key != prefix && inside.told.files() == 0 {
 		// A key that is an object's is taken for a folder with this file alone,
 		// as in the original; one that is none, for an empty folder.
-		inside.names = newNamer()
+		inside.names = newNamer(inside.traits)
 		if _, err = inside.file(ctx, key); errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
