@@ -421,3 +421,80 @@ func TestTwoReceiversOneDirectory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Where nothing can be remembered an upload that was cut begins anew, and is
+// sent all the same.
+func TestNoCacheDirectory(t *testing.T) {
+	for _, name := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} {
+		t.Setenv(name, "")
+	}
+	server := startFileServer(t, crosscomm.Config{})
+	onServer := collect(server.Service, crosscomm.ListenerOptions{})
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, noise(1, 32<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, broken := stopAfter(8 << 20)
+	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
+	if err := a.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "server"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("it was not cut: %v", err)
+	}
+	for range 2 {
+		if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Receive(t, onServer)
+	}
+	l, err := bucketOf(t, accessOf(t, server)).ListObjects()
+	if err != nil || len(l.Objects) != 2 {
+		t.Errorf("%d objects, %v", len(l.Objects), err)
+	}
+}
+
+// A receiver's own limit holds for whatever is sent to it, and by hand; a
+// message cannot name all that a client has ever sent as its folder.
+func TestReceiversLimits(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	store := newMemStore(map[string]string{"file": "12345", "five": "1234", "folder/a": "123", "folder/b": "12", "cross_comm/a/1_folder/x": "1", "cross_comm/a/2.txt": "2"})
+	dir := t.TempDir()
+	svc := newClient(t, server.addr, "receiver", crosscomm.Config{ObjectStore: store, MaxDownloadSize: 4})
+	got := collect(svc, crosscomm.ListenerOptions{DownloadDirectory: dir})
+	if err := svc.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	sender := loginRaw(t, server.addr, "sender")
+	for _, c := range []struct {
+		typ, key string
+		want     error
+		text     string
+	}{
+		{"file", "file", crosscomm.ErrTooLarge, "MaxDownloadSize"},
+		{"folder", "folder/", crosscomm.ErrTooLarge, "MaxDownloadSize"},
+		{"file", "five", nil, ""},
+		{"folder", "cross_comm", nil, "refused"},
+		{"folder", "cross_comm/", nil, "refused"},
+		{"folder", "cross_comm/a/", nil, "refused"},
+		{"folder", "./cross_comm//a", nil, "refused"},
+		{"folder", "cross_comm/a/1_folder/", nil, ""},
+	} {
+		sender.write(fileFrame("sender", "receiver", c.typ, "x", c.key))
+		m := testkit.Receive(t, got)
+		switch {
+		case c.want == nil && c.text == "":
+			if m.Err() != nil {
+				t.Errorf("%s: %v", c.key, m.Err())
+			}
+		case m.Err() == nil, c.want != nil && !errors.Is(m.Err(), c.want), !strings.Contains(m.Err().Error(), c.text):
+			t.Errorf("%s: got %v", c.key, m.Err())
+		}
+	}
+	if _, err := svc.DownloadFileManually(testContext(t), "file", dir); !errors.Is(err, crosscomm.ErrTooLarge) {
+		t.Errorf("by hand: %v", err)
+	}
+	if _, err := svc.DownloadFileManually(testContext(t), "cross_comm/a", filepath.Join(dir, "all")); err != nil {
+		t.Errorf("all of a client, by hand: %v", err)
+	}
+}

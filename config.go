@@ -153,7 +153,10 @@ type Config struct {
 	// ObjectStore takes the place of OSS, if not nil.
 	ObjectStore ObjectStore
 	// MaxDownloads is how many images, files and folders are downloaded at a
-	// time: 4 if zero. The others wait.
+	// time: 4 if zero. The others wait; those of different senders come by
+	// turns, and one sender has at most one less than all, if there is more
+	// than one. When 5,000 of a sender wait, the messages of further ones come
+	// with an error.
 	MaxDownloads int
 	// MaxDownloadSize bounds the bytes of an image, a file or a folder that is
 	// downloaded, whoever has sent it; there is no bound if it is zero. A larger
@@ -284,10 +287,16 @@ func (c *Config) check() error {
 		return fmt.Errorf("ClientID: %w", err)
 	}
 	if c.Role == Server {
-		if c.URL != "" {
+		switch {
+		case c.URL != "":
 			return errors.New("a server has no URL, but IP and Port")
+		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
+			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
 		}
 		return nil
+	}
+	if c.DataDir != "" || c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0 {
+		return errors.New("DataDir, MaxFileSize, Quota and KeepFiles are a server's")
 	}
 	u, err := url.Parse(c.URL)
 	switch {

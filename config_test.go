@@ -28,6 +28,9 @@ func TestConfigErrors(t *testing.T) {
 		"HeartbeatTimeout is neg":               {Role: crosscomm.Server, HeartbeatTimeout: -1},
 		"MaxMessageSize is 5;":                  {Role: crosscomm.Server, MaxMessageSize: 5},
 		"it must be between 512 and 1073741824": {Role: crosscomm.Client, MaxMessageSize: math.MaxInt},
+		"are a server's":                        {Role: crosscomm.Client, DataDir: "x"},
+		"DataDir, which is empty":               {Role: crosscomm.Server, Quota: 1},
+		"MaxDownloadSize is neg":                {Role: crosscomm.Client, MaxDownloadSize: -1},
 		"less than BackoffMin":                  {Role: crosscomm.Client, BackoffMin: 2, BackoffMax: 1},
 	} {
 		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {

@@ -137,9 +137,11 @@ func (s *Service) Login(ctx context.Context) error {
 }
 
 // Logout writes what was sent before, logs the client out and closes its link.
-// It takes at most 2 s; if ctx ends sooner, the link is cut at once. Senders
-// that wait for the link, and a Login under way, get [ErrNotConnected]. For a
-// client that is not logged in it does nothing. On a server it returns
+// That takes at most 2 s; if ctx ends sooner, the link is cut at once. Senders
+// that wait for the link, uploads and downloads, and a Login under way get
+// [ErrNotConnected]; one that does not end within a further second, since a
+// store or a function of the application's blocks, is left behind, and logged.
+// For a client that is not logged in it does nothing. On a server it returns
 // [ErrRole]; there is no other error.
 func (s *Service) Logout(ctx context.Context) error {
 	if s.client == nil {
@@ -185,16 +187,21 @@ func (s *Service) IsConnected() bool {
 // If ctx ends while the link is busy the error is the context's, and says
 // whether the message was not sent or may still arrive.
 //
-// A server's SendMessage queues the message and does not wait. For a client
-// that is not there, or reads too slowly, it returns [ErrOffline]; with [All]
-// the message goes to whoever is there. A server that was stopped returns
-// [ErrNotConnected].
+// A server's SendMessage queues the message and does not wait, but for a file
+// until that is stored. For a client that is not there, or reads too slowly, it
+// returns [ErrOffline]; with [All] the message goes to whoever is there. A
+// server that was stopped returns [ErrNotConnected].
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
 // [ErrNoObjectStore], and a *[TransferError] for a file that could not be read
-// or stored. An upload of more than 16 MiB that was cut goes on where it
-// stopped when the same path is sent again to the same store within a week, also
-// by the next run of the program.
+// or stored, or whose way was cut by ctx, Logout or Stop.
+//
+// An upload of more than 16 MiB, or of a folder, that was cut goes on where it
+// stopped when the same path is sent again to the same store within a week, by
+// the same client id, also by the next run of the program. That is remembered in
+// the user's cache directory (os.UserCacheDir); where there is none it begins
+// anew. What was stored of a file that is not sent is deleted, unless it is
+// remembered so.
 func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
 	return s.send(ctx, content, t, toClientID)
 }
@@ -213,13 +220,14 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 
 // StartServer listens on IP and Port and serves until ctx ends or
 // [Service.Stop] is called. Then it closes the connections with code 1001
-// (going away), waiting for no peer longer than a second, keeps the clients'
-// states, waits for running listeners, whose context has ended, up to 5 s, and
-// returns nil. No goroutine of it is left then. Do not call it from a listener
-// or a function of the Config.
+// (going away), waiting for no peer longer than a second, cuts the server's own
+// uploads and downloads, keeps the clients' states, waits for running listeners,
+// whose context has ended, up to 5 s, and returns nil. No goroutine of it is
+// left then. Do not call it from a listener or a function of the Config.
 //
-// If it cannot listen, or the server runs already, it returns an error. On a
-// client it returns [ErrRole].
+// If it cannot listen, or the server runs already, it returns an error; if
+// another one has the [Config.DataDir], [ErrInUse]. On a client it returns
+// [ErrRole].
 func (s *Service) StartServer(ctx context.Context) error {
 	if s.server == nil {
 		return wrongRole("StartServer", Server)
@@ -264,8 +272,8 @@ func (s *Service) Addr() net.Addr {
 // ServeHTTP makes a server part of any HTTP service: it takes the WebSocket
 // connections that come to it, at any path; one that does not log in within 10
 // s is closed. With a [Config.DataDir] it takes the requests of OSS clients,
-// too, whose paths begin with "/crosscomm/", the bucket's name: mount it also
-// there. Any other request is answered with 426 (upgrade required) and a hint,
+// too: those whose paths begin with "/crosscomm/", the bucket's name (mount it
+// also there), and all that have the signature of one. Any other request is answered with 426 (upgrade required) and a hint,
 // or, below "/_crosscomm/", with 404. It needs no StartServer, but
 // [Service.Stop] when the program ends: an http.Server does not close
 // WebSockets. A server that was stopped answers 503.

@@ -42,8 +42,9 @@ type download struct {
 //
 // Files get their names when they are whole and verified (size, and CRC64 if
 // the store has one). What is there already is not transferred again, and what
-// was cut goes on where it stopped, also when another program calls this. It
-// returns within a second after ctx has ended.
+// was cut goes on where it stopped, also when another program calls this: of a
+// file from 1 MiB on, within a week. It returns within a second after ctx has
+// ended. Names that this machine could not hold, or tell apart, are changed.
 //
 // The error is a *[TransferError] with the reason in it, such as fs.ErrNotExist,
 // [ErrTooLarge] or the context's, or [ErrNoObjectStore]. It needs no login if

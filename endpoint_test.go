@@ -272,88 +272,6 @@ func TestSecretsStayPrivate(t *testing.T) {
 	}
 }
 
-// OSS settings of a client win over what the server offers; incomplete ones are
-// an error that names what is missing.
-func TestClientsOwnSettings(t *testing.T) {
-	server, other := startFileServer(t, crosscomm.Config{}), startFileServer(t, crosscomm.Config{})
-	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": "x"})
-	a := newClient(t, server.addr, "a", crosscomm.Config{OSS: accessOf(t, other)})
-	if err := a.Login(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "all"); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []struct {
-		*testServer
-		want int
-	}{{server, 0}, {other, 1}} {
-		if l, err := bucketOf(t, accessOf(t, s.testServer)).ListObjects(); err != nil || len(l.Objects) != s.want {
-			t.Errorf("%d objects, want %d; %v", len(l.Objects), s.want, err)
-		}
-	}
-	half := accessOf(t, other)
-	half.AccessKeySecret, half.BucketName = "", ""
-	b := newClient(t, server.addr, "b", crosscomm.Config{OSS: half})
-	if err := b.Login(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	err := b.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "all")
-	if !errors.Is(err, crosscomm.ErrNoObjectStore) || !strings.Contains(err.Error(), "OSS_BUCKET_NAME, OSS_ACCESS_KEY_SECRET not set") {
-		t.Errorf("got %v", err)
-	}
-	wrong := accessOf(t, other)
-	wrong.AccessKeySecret = "wrong"
-	c := newClient(t, server.addr, "c", crosscomm.Config{OSS: wrong})
-	if err := c.Login(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	err = c.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "all")
-	if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "SignatureDoesNotMatch") || strings.Contains(err.Error(), "wrong") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// A server whose settings name another store leaves its files, and its clients,
-// to that; its own settings in the .env are no other store.
-func TestServersOwnSettings(t *testing.T) {
-	other := startFileServer(t, crosscomm.Config{})
-	server := startFileServer(t, crosscomm.Config{OSS: accessOf(t, other)})
-	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": "x"})
-	b := login(t, server.addr, "b")
-	if err := server.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "b"); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := bucketOf(t, accessOf(t, other)).ListObjects(); err != nil || len(l.Objects) != 1 {
-		t.Errorf("%d objects, %v", len(l.Objects), err)
-	}
-	if err := b.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "all"); !errors.Is(err, crosscomm.ErrNoObjectStore) {
-		t.Errorf("got %v", err)
-	}
-	dataDir := t.TempDir()
-	first, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, DataDir: dataDir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := first.FileAccess("192.0.2.1:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server = startServer(t, crosscomm.Config{DataDir: dataDir, OSS: own})
-	if access := clientAccess(t, server, "c"); access.AccessKeyID == "" {
-		t.Error("its own settings in .env keep a server from offering its endpoint")
-	}
-	c := login(t, server.addr, "d")
-	if err := c.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "all"); err != nil {
-		t.Error(err)
-	}
-	if err := server.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "all"); err != nil {
-		t.Error(err)
-	}
-}
-
 // Two servers cannot have the same directory; the second says so.
 func TestDataDirInUse(t *testing.T) {
 	dataDir := t.TempDir()
@@ -371,6 +289,36 @@ func TestDataDirInUse(t *testing.T) {
 	second.ServeHTTP(w, r)
 	if w.Code != http.StatusServiceUnavailable {
 		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
+// Stop ends what the server itself is storing, and its store outlives that.
+func TestStopDuringOwnTransfer(t *testing.T) {
+	cacheDir(t)
+	moving := make(chan struct{}, 1)
+	server := startFileServer(t, crosscomm.Config{OnProgress: func(p crosscomm.Progress) {
+		if p.Bytes > 0 && !p.Done {
+			select {
+			case moving <- struct{}{}:
+			default:
+			}
+		}
+	}})
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 8<<30); err != nil { // sparse
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "it serves", server.IsConnected)
+	sent := make(chan error, 1)
+	go func() { sent <- server.SendMessage(context.Background(), path, crosscomm.TypeFile, crosscomm.All) }()
+	testkit.Receive(t, moving)
+	server.stop()
+	var te *crosscomm.TransferError
+	if err := testkit.Receive(t, sent); !errors.Is(err, crosscomm.ErrNotConnected) || !errors.As(err, &te) {
+		t.Errorf("got %v", err)
 	}
 }
 

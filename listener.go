@@ -34,7 +34,8 @@ type ListenerOptions struct {
 	// them.
 	//
 	// Meanwhile only those listeners wait that match the message, and these
-	// only with what comes from the same sender after it.
+	// only with what comes from the same sender after it; when there are 8 MiB
+	// of that, what comes then no longer waits for the download.
 	DownloadDirectory string
 }
 

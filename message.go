@@ -45,7 +45,8 @@ type Message struct {
 func (m *Message) Path() string { return m.path }
 
 // Err returns why an image, a file or a folder should have been downloaded but
-// could not be: a *[TransferError], or [ErrNoObjectStore]. Else it is nil.
+// could not be: a *[TransferError], or [ErrNoObjectStore], or, if the link was
+// lost before that was known, [ErrNotConnected]. Else it is nil.
 // [Service.DownloadFileManually] can try again.
 func (m *Message) Err() error { return m.err }
 

@@ -402,6 +402,7 @@ func TestTransfersOutlastTheServer(t *testing.T) {
 
 // A transfer over a link that hangs ends with its context.
 func TestCancelledTransfers(t *testing.T) {
+	cacheDir(t)
 	server := startFileServer(t, crosscomm.Config{})
 	source := t.TempDir()
 	writeTree(t, source, map[string]string{"f": string(noise(5, 20<<20)), "small": "x"})

@@ -66,6 +66,9 @@ func (c serverCommand) peersAddress(ctx context.Context, con console) (string, e
 	case ip.To4() == nil:
 		return "", fmt.Errorf("the server is at %s, but the OSS clients of Python and Java refuse IPv6 addresses: give --advertise with an IPv4 address or a host name of this machine", host)
 	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		fmt.Fprintf(con.stderr, "%s is reached from this machine alone: give --advertise with an address under which other devices reach it\n", host)
+	}
 	return net.JoinHostPort(host, port), nil
 }
 

@@ -16,6 +16,7 @@ type listenCommand struct {
 	Type        string  `help:"Print only messages of this type: text, json, dict, bytes, image, file or folder." enum:",text,json,dict,bytes,image,file,folder" default:"" placeholder:"TYPE"`
 	From        string  `help:"Print only messages of this sender." placeholder:"ID"`
 	DownloadDir content `help:"Download images, files and folders into this directory; made if it is missing." placeholder:"DIR"`
+	MaxDownload size    `help:"How large a file or a folder may be to be downloaded, such as 2GB; without it there is no bound." placeholder:"SIZE"`
 	JSON        bool    `name:"json" help:"Print events and messages, one JSON object a line."`
 	Count       int     `help:"End after this many messages; 0 goes on until Ctrl-C." placeholder:"N"`
 	Timeout     seconds `help:"End after this time; a failure if --count messages have not come." placeholder:"DURATION"`
@@ -67,6 +68,7 @@ func (c listenCommand) Run(ctx context.Context, con console) error {
 	up := make(chan struct{}) // closed when the first login has been told
 	tellUp := sync.OnceFunc(func() { close(up) })
 	cfg.RetryLogin = c.Retry
+	cfg.MaxDownloadSize = int64(c.MaxDownload)
 	cfg.OnProgress = report.report
 	cfg.OnUp = func() {
 		defer tellUp()
