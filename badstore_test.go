@@ -107,7 +107,7 @@ func TestStoreOfWrongSizes(t *testing.T) {
 		if path, err := svc.DownloadFileManually(testContext(t), "k", dir); err == nil {
 			t.Errorf("size %d: got %s", size, path)
 		}
-		if tree := readTree(t, dir); len(tree) != 1 || tree["./"] != "" {
+		if tree := testkit.ReadTree(t, dir); len(tree) != 1 || tree["./"] != "" {
 			t.Errorf("size %d: left behind: %v", size, tree)
 		}
 	}
@@ -306,7 +306,7 @@ func TestNothingStaysOfWhatWasNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), strings.Repeat("x", 200), strings.Repeat("y", 200))
-	writeTree(t, dir, map[string]string{"f": "1"})
+	testkit.WriteTree(t, dir, map[string]string{"f": "1"})
 	if err := b.SendMessage(testContext(t), filepath.Join(dir, "f"), crosscomm.TypeFile, "server"); !errors.Is(err, crosscomm.ErrTooLarge) {
 		t.Errorf("got %v", err)
 	}
@@ -322,7 +322,7 @@ func TestNothingStaysOfFailedUploads(t *testing.T) {
 	server := startFileServer(t, crosscomm.Config{Quota: 60 << 20})
 	a := login(t, server.addr, "a")
 	dir := t.TempDir()
-	writeTree(t, dir, map[string]string{
+	testkit.WriteTree(t, dir, map[string]string{
 		"too large": string(noise(1, 80<<20)), "fits": string(noise(2, 50<<20)),
 		"folder/1": string(noise(3, 40<<20)), "folder/2": string(noise(4, 40<<20)), "folder/3": "3",
 	})
@@ -399,7 +399,7 @@ func TestTwoReceiversOneDirectory(t *testing.T) {
 				t.Fatal(folder.Err(), file.Err())
 			}
 			paths[folder.Path()] = true
-			sameTree(t, readTree(t, folder.Path()), tree)
+			testkit.SameTree(t, testkit.ReadTree(t, folder.Path()), tree)
 			if text, err := os.ReadFile(file.Path()); err != nil || !bytes.Equal(text, data) {
 				t.Errorf("got %d bytes, %v", len(text), err)
 			}

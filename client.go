@@ -90,15 +90,6 @@ func (c *client) login(ctx context.Context) error {
 	}
 }
 
-func isClosed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
-}
-
 // begin logs in for the first time, and leaves loop running if that succeeds.
 func (r *clientRun) begin(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -136,18 +127,6 @@ func (r *clientRun) firstSession(ctx context.Context) (*session, error) {
 
 func (r *clientRun) newBackoff() *backoff {
 	return &backoff{min: r.client.s.cfg.BackoffMin, max: r.client.s.cfg.BackoffMax}
-}
-
-// sleep waits for d, and reports false if ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // loop is the life of a run, from its first session to its end.

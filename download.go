@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 	"github.com/crosscomm/crosscomm-go/internal/syncfs"
 )
 
@@ -322,6 +323,6 @@ func (d *download) isThere(ctx context.Context, dir *directory, key, name string
 	}
 	defer file.Close()
 	sum := checksum.New()
-	n, err := copyContext(ctx, sum, file, d.told.checked)
+	n, err := pipeline.Copy(ctx, sum, file, d.told.checked)
 	return err == nil && n == info.Size && sum.Sum64() == info.CRC64, n
 }

@@ -208,7 +208,7 @@ func TestFilesOfOddIDs(t *testing.T) {
 	server := startFileServer(t, crosscomm.Config{})
 	got := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
 	dir := t.TempDir()
-	writeTree(t, dir, map[string]string{"f.x": "1", "d/f": "2"})
+	testkit.WriteTree(t, dir, map[string]string{"f.x": "1", "d/f": "2"})
 	for _, id := range []string{"..", ".", "a/../b", `a\b`, "客户 端", "/", "a b+c%20"} {
 		a := login(t, server.addr, id)
 		if err := a.SendMessage(testContext(t), filepath.Join(dir, "f.x"), crosscomm.TypeFile, "server"); err != nil {
@@ -252,7 +252,7 @@ func TestSecretsStayPrivate(t *testing.T) {
 		t.Errorf("got %s %s", m.MsgType, m.Text())
 	}
 	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": "x"})
+	testkit.WriteTree(t, source, map[string]string{"f": "x"})
 	if err := b.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "plain"); err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +347,7 @@ func TestStopDuringTransfer(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": "x"})
+	testkit.WriteTree(t, source, map[string]string{"f": "x"})
 	got := collect(svc, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
 	if err := a.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "server"); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 )
 
 const (
@@ -134,7 +135,7 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) (err error) {
 	if f.part, err = openPartialFile(f.dir.Root, id, info.Mode); err != nil {
 		return &localError{err}
 	}
-	f.have, err = copyContext(ctx, f.sum, io.LimitReader(f.part, info.Size), f.told.checked)
+	f.have, err = pipeline.Copy(ctx, f.sum, io.LimitReader(f.part, info.Size), f.told.checked)
 	f.told.add(f.have)
 	return err
 }

@@ -28,67 +28,6 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-// writeTree makes files, and directories for names that end in a slash.
-func writeTree(t *testing.T, dir string, tree map[string]string) {
-	t.Helper()
-	for name, text := range tree {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		var err error
-		if strings.HasSuffix(name, "/") {
-			err = os.MkdirAll(path, 0o755)
-		} else if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
-			err = os.WriteFile(path, []byte(text), 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// readTree is the opposite of writeTree; only empty directories are told.
-func readTree(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	tree := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		name = filepath.ToSlash(name)
-		if !d.IsDir() {
-			data, err := os.ReadFile(path)
-			tree[name] = string(data)
-			return err
-		}
-		entries, err := os.ReadDir(path)
-		if len(entries) == 0 {
-			tree[name+"/"] = ""
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tree
-}
-
-func sameTree(t *testing.T, got, want map[string]string) {
-	t.Helper()
-	for name, text := range want {
-		if other, ok := got[name]; !ok || other != text {
-			t.Errorf("%s: there: %v, %d bytes; want %d", name, ok, len(other), len(text))
-		}
-	}
-	for name := range got {
-		if _, ok := want[name]; !ok {
-			t.Errorf("%s is too much", name)
-		}
-	}
-}
-
 // fileServer is a server that carries files.
 func startFileServer(t *testing.T, cfg crosscomm.Config) *testServer {
 	t.Helper()
@@ -112,7 +51,7 @@ func TestFilesThroughServer(t *testing.T) {
 	a := login(t, server.addr, "a")
 	source := t.TempDir()
 	tree := map[string]string{"deep/er/文件 一.txt": "文", "empty": "", "none/": "", "x y.bin": string(noise(1, 100_000)), ".hidden": "h"}
-	writeTree(t, filepath.Join(source, "folder"), tree)
+	testkit.WriteTree(t, filepath.Join(source, "folder"), tree)
 	for _, send := range []struct {
 		from *crosscomm.Service
 		to   string
@@ -149,7 +88,7 @@ func TestFilesThroughServer(t *testing.T) {
 			filepath.Dir(m.Path()) != send.dir || !regexp.MustCompile(`^folder_\d{10}(_\d+)?$`).MatchString(filepath.Base(m.Path())) {
 			t.Fatalf("got the folder at %q, key %q, %v", m.Path(), m.OSSKey, m.Err())
 		}
-		sameTree(t, readTree(t, filepath.Join(m.Path(), m.OSSKey)), tree)
+		testkit.SameTree(t, testkit.ReadTree(t, filepath.Join(m.Path(), m.OSSKey)), tree)
 	}
 }
 
@@ -160,7 +99,7 @@ func TestFilesNotSent(t *testing.T) {
 	a := login(t, server.addr, "a")
 	onServer := collect(server.Service, crosscomm.ListenerOptions{})
 	dir := t.TempDir()
-	writeTree(t, dir, map[string]string{"file": "x", "folder/a": "1", "folder/b": "2", "large": strings.Repeat("x", 1001), "with large/large": strings.Repeat("x", 1001)})
+	testkit.WriteTree(t, dir, map[string]string{"file": "x", "folder/a": "1", "folder/b": "2", "large": strings.Repeat("x", 1001), "with large/large": strings.Repeat("x", 1001)})
 	if err := os.Chmod(filepath.Join(dir, "folder", "b"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +149,7 @@ func TestNoObjectStore(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	a := login(t, server.addr, "a")
 	path := filepath.Join(t.TempDir(), "f")
-	writeTree(t, filepath.Dir(path), map[string]string{"f": "x"})
+	testkit.WriteTree(t, filepath.Dir(path), map[string]string{"f": "x"})
 	err := a.SendMessage(context.Background(), path, crosscomm.TypeFile, "server")
 	if !errors.Is(err, crosscomm.ErrNoObjectStore) || !strings.Contains(err.Error(), "data directory") || !strings.Contains(err.Error(), "OSS_ENDPOINT") {
 		t.Errorf("the client: %v", err)
@@ -232,7 +171,7 @@ func TestProgress(t *testing.T) {
 	}
 	dir := t.TempDir()
 	got := collect(server.Service, crosscomm.ListenerOptions{})
-	writeTree(t, dir, map[string]string{"d/1": string(noise(1, 40<<20)), "d/2": "22", "d/sub/3": "333", "d/none/": ""})
+	testkit.WriteTree(t, dir, map[string]string{"d/1": string(noise(1, 40<<20)), "d/2": "22", "d/sub/3": "333", "d/none/": ""})
 	if err := a.SendMessage(testContext(t), filepath.Join(dir, "d"), crosscomm.TypeFolder, "server"); err != nil {
 		t.Fatal(err)
 	}
@@ -280,9 +219,9 @@ func TestFolderDetails(t *testing.T) {
 	got := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
 	a := login(t, server.addr, "a")
 	dir := filepath.Join(t.TempDir(), "d")
-	writeTree(t, dir, map[string]string{"run.sh": "#!", "secret": "s", "A": "1", "a": "2", "private/x": "x", "e/m/p/t/y/": "", "world": "w"})
+	testkit.WriteTree(t, dir, map[string]string{"run.sh": "#!", "secret": "s", "A": "1", "a": "2", "private/x": "x", "e/m/p/t/y/": "", "world": "w"})
 	secret := filepath.Join(filepath.Dir(dir), "outside")
-	writeTree(t, secret, map[string]string{"passwords": "123"})
+	testkit.WriteTree(t, secret, map[string]string{"passwords": "123"})
 	for name, mode := range map[string]os.FileMode{"run.sh": 0o755, "secret": 0o600, "private": 0o700, "e/m/p/t/y": 0o750, "world": 0o666} {
 		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
 			t.Fatal(err)
@@ -301,7 +240,7 @@ func TestFolderDetails(t *testing.T) {
 		t.Fatal(m.Err())
 	}
 	root := filepath.Join(m.Path(), m.OSSKey)
-	sameTree(t, readTree(t, root), map[string]string{"run.sh": "#!", "secret": "s", "A": "1", "a": "2", "private/x": "x", "e/m/p/t/y/": "", "world": "w"})
+	testkit.SameTree(t, testkit.ReadTree(t, root), map[string]string{"run.sh": "#!", "secret": "s", "A": "1", "a": "2", "private/x": "x", "e/m/p/t/y/": "", "world": "w"})
 	for name, mode := range map[string]os.FileMode{"run.sh": 0o755, "secret": 0o600, "private": 0o700, "e/m/p/t/y": 0o750, "world": 0o666 &^ umask(t)} {
 		if info, err := os.Stat(filepath.Join(root, name)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, want %v; %v", name, info.Mode(), mode, err)

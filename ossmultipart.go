@@ -12,6 +12,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
 	"github.com/crosscomm/crosscomm-go/internal/partetag"
+	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 )
 
 const (
@@ -227,7 +228,7 @@ func (p *multipartPut) compare(ctx context.Context, offset, size int64, etag str
 }
 
 func (p *multipartPut) sum(ctx context.Context, h io.Writer, offset, size int64) error {
-	n, err := copyContext(ctx, h, io.NewSectionReader(p.r, offset, size), p.opts.Checked)
+	n, err := pipeline.Copy(ctx, h, io.NewSectionReader(p.r, offset, size), p.opts.Checked)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

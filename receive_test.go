@@ -121,7 +121,7 @@ func TestFailedDownload(t *testing.T) {
 			t.Errorf("got %q, %q, %v", m.Text(), m.Path(), m.Err())
 		}
 	}
-	if tree := readTree(t, dir); len(tree) != 1 {
+	if tree := testkit.ReadTree(t, dir); len(tree) != 1 {
 		t.Errorf("left behind: %v", tree)
 	}
 }
@@ -220,7 +220,7 @@ func TestNothingOutsideOfTheDirectory(t *testing.T) {
 	if info, err := os.Lstat(filepath.Join(dir, "filelink")); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("the link is still there: %v, %v", info, err)
 	}
-	if tree := readTree(t, outside); len(tree) != 1 || tree["./"] != "" {
+	if tree := testkit.ReadTree(t, outside); len(tree) != 1 || tree["./"] != "" {
 		t.Errorf("outside: %v", tree)
 	}
 }
@@ -247,13 +247,13 @@ func TestKeysOfJava(t *testing.T) {
 			t.Errorf("%s: %v", key, m.Err())
 			continue
 		}
-		sameTree(t, readTree(t, m.Path()), want)
+		testkit.SameTree(t, testkit.ReadTree(t, m.Path()), want)
 	}
 	path, err := svc.DownloadFileManually(testContext(t), "photos", dir)
 	if err != nil || path != filepath.Join(dir, "photos") {
 		t.Fatalf("by hand: %q, %v", path, err)
 	}
-	sameTree(t, readTree(t, path), map[string]string{"1.jpg": "1", "sub/2.jpg": "2"})
+	testkit.SameTree(t, testkit.ReadTree(t, path), map[string]string{"1.jpg": "1", "sub/2.jpg": "2"})
 }
 
 // Keys that stand side by side in a store, but not on a disk.
@@ -267,7 +267,7 @@ func TestFileAndFolderOfOneName(t *testing.T) {
 	if m.Err() != nil {
 		t.Fatal(m.Err())
 	}
-	tree := readTree(t, filepath.Join(m.Path(), "f"))
+	tree := testkit.ReadTree(t, filepath.Join(m.Path(), "f"))
 	long := ""
 	for name := range tree {
 		if strings.HasPrefix(name, "长") {
@@ -277,7 +277,7 @@ func TestFileAndFolderOfOneName(t *testing.T) {
 	if len(long) > 255 || !strings.HasSuffix(long, ".txt") {
 		t.Errorf("the long name became %q", long)
 	}
-	sameTree(t, tree, map[string]string{"a": "file", "a~2/b": "below", "c": "c", "d": "d", "tab%09here": "t", long: "long"})
+	testkit.SameTree(t, tree, map[string]string{"a": "file", "a~2/b": "below", "c": "c", "d": "d", "tab%09here": "t", long: "long"})
 }
 
 // Thousands of messages that wait for their downloads cost no goroutine each,
@@ -355,7 +355,7 @@ func TestFolderDownloadResumes(t *testing.T) {
 	onServer := collect(server.Service, crosscomm.ListenerOptions{})
 	source, dir := t.TempDir(), t.TempDir()
 	tree := map[string]string{"a.bin": string(noise(1, 12<<20)), "b/b.bin": string(noise(2, 12<<20)), "c": string(noise(3, 12<<20)), "empty": ""}
-	writeTree(t, source, tree)
+	testkit.WriteTree(t, source, tree)
 	a := login(t, server.addr, "a")
 	if err := a.SendMessage(testContext(t), source, crosscomm.TypeFolder, "server"); err != nil {
 		t.Fatal(err)
@@ -379,7 +379,7 @@ func TestFolderDownloadResumes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameTree(t, readTree(t, path), tree)
+	testkit.SameTree(t, testkit.ReadTree(t, path), tree)
 	if n := cable.got.Load(); n > 20<<20 {
 		t.Errorf("%d bytes came the second time", n)
 	}
@@ -412,7 +412,7 @@ func TestFolderDownloadResumes(t *testing.T) {
 	if m.Err() != nil {
 		t.Fatal(m.Err())
 	}
-	sameTree(t, readTree(t, filepath.Join(m.Path(), key)), tree)
+	testkit.SameTree(t, testkit.ReadTree(t, filepath.Join(m.Path(), key)), tree)
 	if n := again.got.Load(); n > 20<<20 {
 		t.Errorf("%d bytes came the second time", n)
 	}

@@ -127,7 +127,7 @@ func TestCutConnections(t *testing.T) {
 			t.Errorf("%d bytes: got %d, %v", size, len(got), err)
 		}
 	}
-	for name := range readTree(t, filepath.Join(dir, "down")) {
+	for name := range testkit.ReadTree(t, filepath.Join(dir, "down")) {
 		if filepath.Ext(name) == ".part" {
 			t.Errorf("%s was left behind", name)
 		}
@@ -149,7 +149,7 @@ func TestUploadResumesAfterRestart(t *testing.T) {
 	onServer := collect(server.Service, crosscomm.ListenerOptions{DownloadDirectory: t.TempDir()})
 	dir := t.TempDir()
 	data := noise(9, 64<<20)
-	writeTree(t, dir, map[string]string{"f.bin": string(data), "folder/large": string(data), "folder/small": "s", "folder/other/x": "x"})
+	testkit.WriteTree(t, dir, map[string]string{"f.bin": string(data), "folder/large": string(data), "folder/small": "s", "folder/other/x": "x"})
 	for _, send := range []struct {
 		typ  crosscomm.MsgType
 		path string
@@ -187,7 +187,7 @@ func TestUploadResumesAfterRestart(t *testing.T) {
 				t.Errorf("got %d bytes, %v", len(got), err)
 			}
 		} else {
-			sameTree(t, readTree(t, filepath.Join(m.Path(), m.OSSKey)), map[string]string{"large": string(data), "small": "s", "other/x": "x"})
+			testkit.SameTree(t, testkit.ReadTree(t, filepath.Join(m.Path(), m.OSSKey)), map[string]string{"large": string(data), "small": "s", "other/x": "x"})
 		}
 		// The same path again is a new message with a new key.
 		if err := a.SendMessage(testContext(t), path, send.typ, "server"); err != nil {
@@ -248,7 +248,7 @@ func TestDownloadResumes(t *testing.T) {
 	server := startFileServer(t, crosscomm.Config{})
 	dir, source := t.TempDir(), t.TempDir()
 	data := noise(3, 48<<20)
-	writeTree(t, source, map[string]string{"f.bin": string(data)})
+	testkit.WriteTree(t, source, map[string]string{"f.bin": string(data)})
 	onServer := collect(server.Service, crosscomm.ListenerOptions{})
 	a := login(t, server.addr, "a")
 	if err := a.SendMessage(testContext(t), filepath.Join(source, "f.bin"), crosscomm.TypeFile, "server"); err != nil {
@@ -338,7 +338,7 @@ func TestTransfersOutlastTheServer(t *testing.T) {
 	server := startServerAt(t, crosscomm.Config{DataDir: dataDir}, addr)
 	source, target := t.TempDir(), t.TempDir()
 	data := noise(4, 64<<20)
-	writeTree(t, source, map[string]string{"f": string(data)})
+	testkit.WriteTree(t, source, map[string]string{"f": string(data)})
 	half := make(chan struct{}, 1)
 	cable := &cutter{limit: 20 << 20, reached: func() {
 		select {
@@ -405,7 +405,7 @@ func TestCancelledTransfers(t *testing.T) {
 	cacheDir(t)
 	server := startFileServer(t, crosscomm.Config{})
 	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": string(noise(5, 20<<20)), "small": "x"})
+	testkit.WriteTree(t, source, map[string]string{"f": string(noise(5, 20<<20)), "small": "x"})
 	hang := make(chan struct{})
 	var hanging atomic.Bool
 	reached := make(chan struct{}, 100)
@@ -489,7 +489,7 @@ func TestUploadOfAFolderInPlaceOfAFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	writeTree(t, path, map[string]string{"f": "1"})
+	testkit.WriteTree(t, path, map[string]string{"f": "1"})
 	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFolder, "server"); err != nil {
 		t.Fatal(err)
 	}
@@ -497,5 +497,5 @@ func TestUploadOfAFolderInPlaceOfAFile(t *testing.T) {
 	if m.Err() != nil || filepath.Ext(m.OSSKey) != "" || m.OSSKey[len(m.OSSKey)-1] != '/' {
 		t.Fatalf("key %q, %v", m.OSSKey, m.Err())
 	}
-	sameTree(t, readTree(t, filepath.Join(m.Path(), m.OSSKey)), map[string]string{"f": "1"})
+	testkit.SameTree(t, testkit.ReadTree(t, filepath.Join(m.Path(), m.OSSKey)), map[string]string{"f": "1"})
 }

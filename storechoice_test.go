@@ -53,7 +53,7 @@ func TestRevokedClientGoesOn(t *testing.T) {
 func TestAnotherServerAfterReconnect(t *testing.T) {
 	addr := freeAddr(t)
 	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": "x"})
+	testkit.WriteTree(t, source, map[string]string{"f": "x"})
 	first := startServerAt(t, crosscomm.Config{DataDir: t.TempDir()}, addr)
 	ups := make(chan struct{}, 10)
 	a := newClient(t, addr, "a", crosscomm.Config{OnUp: func() { ups <- struct{}{} }})
@@ -93,7 +93,7 @@ func TestAnotherServerAfterReconnect(t *testing.T) {
 func TestClientsOwnSettings(t *testing.T) {
 	server, other := startFileServer(t, crosscomm.Config{}), startFileServer(t, crosscomm.Config{})
 	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": "x"})
+	testkit.WriteTree(t, source, map[string]string{"f": "x"})
 	a := newClient(t, server.addr, "a", crosscomm.Config{OSS: accessOf(t, other)})
 	if err := a.Login(testContext(t)); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestServersOwnSettings(t *testing.T) {
 	other := startFileServer(t, crosscomm.Config{})
 	server := startFileServer(t, crosscomm.Config{OSS: accessOf(t, other)})
 	source := t.TempDir()
-	writeTree(t, source, map[string]string{"f": "x"})
+	testkit.WriteTree(t, source, map[string]string{"f": "x"})
 	b := login(t, server.addr, "b")
 	if err := server.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "b"); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 )
 
 // upload brings a file or a folder to the store.
@@ -252,6 +253,6 @@ func (u *upload) isStored(ctx context.Context, file *os.File, size int64, key st
 		return false
 	}
 	sum := checksum.New()
-	n, err := copyContext(ctx, sum, io.NewSectionReader(file, 0, size), u.told.checked)
+	n, err := pipeline.Copy(ctx, sum, io.NewSectionReader(file, 0, size), u.told.checked)
 	return err == nil && n == size && sum.Sum64() == info.CRC64
 }

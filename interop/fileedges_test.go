@@ -26,9 +26,9 @@ func TestManualDownloads(t *testing.T) {
 	p.client("py", port, files(access, ""))
 	gopher := goClient(t, "go", port, crosscomm.Config{})
 	onGo := listen(gopher, "")
-	source := writeTree(t, t.TempDir(), map[string]string{"a file.txt": "by hand"})
-	file, folder := filepath.Join(source, "a file.txt"), writeTree(t, filepath.Join(source, "folder"), sampleFolder)
-	empty := writeTree(t, filepath.Join(source, "empty"), map[string]string{"./": ""})
+	source := testkit.WriteTree(t, t.TempDir(), map[string]string{"a file.txt": "by hand"})
+	file, folder := filepath.Join(source, "a file.txt"), testkit.WriteTree(t, filepath.Join(source, "folder"), sampleFolder)
+	empty := testkit.WriteTree(t, filepath.Join(source, "empty"), map[string]string{"./": ""})
 	check := func(t *testing.T, path, dir, key string, want map[string]string) {
 		t.Helper()
 		if path != filepath.Join(dir, filepath.FromSlash(key)) {
@@ -40,7 +40,7 @@ func TestManualDownloads(t *testing.T) {
 			}
 			return
 		}
-		sameTree(t, path, want)
+		testkit.SameTree(t, testkit.ReadTree(t, path), want)
 	}
 	for _, send := range []struct {
 		path string
@@ -73,7 +73,7 @@ func TestManualDownloads(t *testing.T) {
 			}
 			path = filepath.Join(dir, filepath.FromSlash(key))
 			if len(send.want) == 0 && send.want != nil {
-				sameTree(t, dir, nil) // Python makes no directory for no key
+				testkit.SameTree(t, testkit.ReadTree(t, dir), map[string]string{"./": ""}) // Python makes no directory for no key
 				return
 			}
 			check(t, path, dir, key, send.want)
@@ -92,7 +92,7 @@ func TestLostFiles(t *testing.T) {
 	gopher := goClient(t, "go", port, crosscomm.Config{})
 	dir := t.TempDir()
 	onGo := listen(gopher, dir)
-	path := filepath.Join(writeTree(t, t.TempDir(), map[string]string{"f.txt": "lost"}), "f.txt")
+	path := filepath.Join(testkit.WriteTree(t, t.TempDir(), map[string]string{"f.txt": "lost"}), "f.txt")
 	for _, typ := range []string{"file", "image"} {
 		if got := string(p.call("send_and_lose", map[string]any{"name": "py", "type": typ, "path": path, "to": "all"})); got != "true" {
 			t.Fatalf("Python could not send it: %s", got)
@@ -140,8 +140,8 @@ func TestEndpointBesidePythonServer(t *testing.T) {
 	p := startPython(t)
 	port := p.server("server", 0, nil)
 	from, to := pyParty(t, "py", port, access), goParty(t, goClient(t, "go", port, crosscomm.Config{OSS: access}))
-	source := writeTree(t, t.TempDir(), map[string]string{"照片.png": noise(20, 500_000)})
-	folder := writeTree(t, filepath.Join(source, "folder"), sampleFolder)
+	source := testkit.WriteTree(t, t.TempDir(), map[string]string{"照片.png": noise(20, 500_000)})
+	folder := testkit.WriteTree(t, filepath.Join(source, "folder"), sampleFolder)
 	for range 2 { // there, and back
 		from.send(filepath.Join(source, "照片.png"), crosscomm.TypeFile, to.id)
 		checkFile(t, to.receive(), crosscomm.TypeFile, from, to, ".png", noise(20, 500_000))
@@ -254,7 +254,7 @@ func TestFilesOfJava(t *testing.T) {
 			if d.typ != "folder" || d.key != key || filepath.Dir(d.path) != to.dir {
 				t.Errorf("%s got %+v", to.id, d)
 			}
-			sameTree(t, filepath.Join(d.path, "相册 1"), tree)
+			testkit.SameTree(t, testkit.ReadTree(t, filepath.Join(d.path, "相册 1")), tree)
 			if entries, err := os.ReadDir(d.path); err != nil || len(entries) != 1 {
 				t.Errorf("%s got %v, %v", to.id, entries, err)
 			}
@@ -272,7 +272,7 @@ func TestFilesAtOnce(t *testing.T) {
 	path := func(from string, i int) string { return filepath.Join(dir, fmt.Sprint(from, ".", i)) }
 	for _, from := range parties {
 		for i := range count {
-			writeTree(t, dir, map[string]string{filepath.Base(path(from.id, i)): fmt.Sprint(from.id, i)})
+			testkit.WriteTree(t, dir, map[string]string{filepath.Base(path(from.id, i)): fmt.Sprint(from.id, i)})
 		}
 	}
 	sent := make(chan error, len(services))

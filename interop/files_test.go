@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -161,64 +160,6 @@ var (
 	}
 )
 
-// writeTree makes files, and directories for names that end in a slash.
-func writeTree(t *testing.T, dir string, tree map[string]string) string {
-	t.Helper()
-	for name, text := range tree {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		var err error
-		if strings.HasSuffix(name, "/") {
-			err = os.MkdirAll(path, 0o755)
-		} else if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
-			err = os.WriteFile(path, []byte(text), 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-// sameTree compares what is below the directory, empty directories included.
-func sameTree(t *testing.T, dir string, want map[string]string) {
-	t.Helper()
-	got := map[string]bool{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || path == dir {
-			return err
-		}
-		name := filepath.ToSlash(path[len(dir)+1:])
-		if d.IsDir() {
-			entries, err := os.ReadDir(path)
-			if len(entries) > 0 {
-				return err
-			}
-			name += "/"
-		}
-		got[name] = true
-		text, wanted := want[name]
-		if !wanted {
-			t.Errorf("%s has %s, which is too much", dir, name)
-		}
-		if d.IsDir() || !wanted {
-			return nil
-		}
-		data, err := os.ReadFile(path)
-		if string(data) != text {
-			t.Errorf("%s: got %d bytes, want other %d", path, len(data), len(text))
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	for name := range want {
-		if !got[name] {
-			t.Errorf("%s does not have %s", dir, name)
-		}
-	}
-}
-
 // arriving is what of a tree comes to the other side: Python neither sends nor
 // makes empty directories.
 func arriving(tree map[string]string, python bool) map[string]string {
@@ -259,7 +200,7 @@ func checkFolder(t *testing.T, d delivery, from, to party, tree map[string]strin
 	if _, err := os.Stat(dir); err != nil && len(want) == 0 {
 		return // no key, no directory for it
 	}
-	sameTree(t, dir, want)
+	testkit.SameTree(t, testkit.ReadTree(t, dir), want)
 }
 
 // Files, images and folders through our server, which carries them itself: from
@@ -271,9 +212,9 @@ func TestFilesEveryWay(t *testing.T) {
 		goParty(t, goClient(t, "go", port, crosscomm.Config{})), goParty(t, goClient(t, "go_with_settings", port, crosscomm.Config{OSS: access})),
 		goParty(t, server),
 	}
-	source := writeTree(t, t.TempDir(), sampleFiles)
-	folder := writeTree(t, filepath.Join(source, "a folder"), sampleFolder)
-	empty := writeTree(t, filepath.Join(source, "empty"), map[string]string{"./": ""})
+	source := testkit.WriteTree(t, t.TempDir(), sampleFiles)
+	folder := testkit.WriteTree(t, filepath.Join(source, "a folder"), sampleFolder)
+	empty := testkit.WriteTree(t, filepath.Join(source, "empty"), map[string]string{"./": ""})
 	for i, from := range all {
 		t.Run("from "+from.id, func(t *testing.T) {
 			receive := func(check func(d delivery, to party)) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 	"github.com/joho/godotenv"
 )
 
@@ -62,7 +63,7 @@ func TestOSSEnv(t *testing.T) {
 	listen := start(t, nil, "listen", "--server", addr, "--id", "desk", "--json", "--log-level", "debug", "--download-dir", t.TempDir(), "--count", "1")
 	listen.event("up")
 
-	t.Chdir(writeFiles(t, map[string]string{"photo.jpg": "pixels", ".env": text}))
+	t.Chdir(testkit.WriteTree(t, t.TempDir(), map[string]string{"photo.jpg": "pixels", ".env": text}))
 	send := start(t, nil, "send", "--server", addr, "--id", "me", "--log-level", "debug", "--type", "image", "photo.jpg")
 	send.ends(exitOK, "")
 	e, _ := listen.downloaded()

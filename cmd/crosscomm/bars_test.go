@@ -95,7 +95,7 @@ func TestBars(t *testing.T) {
 	tty := &terminal{width: 100}
 	listen := launch(t, tty.console, "listen", "--server", addr, "--id", "desk", "--count", "6", "--download-dir", t.TempDir())
 	testkit.Eventually(t, "it listens", func() bool { return strings.Contains(tty.String(), "listening as") })
-	dir := writeFiles(t, map[string]string{"照片\x1b[31m.jpg": strings.Repeat("x", 3<<20), "folder/one": "1", "folder/two": "2", "empty": ""})
+	dir := testkit.WriteTree(t, t.TempDir(), map[string]string{"照片\x1b[31m.jpg": strings.Repeat("x", 3<<20), "folder/one": "1", "folder/two": "2", "empty": ""})
 	sends := map[string]*terminal{}
 	var running []*command
 	for name, typ := range map[string]string{"照片\x1b[31m.jpg": "image", "folder": "folder", "empty": "file"} {
@@ -141,7 +141,7 @@ func TestBars(t *testing.T) {
 // With --json nothing is drawn.
 func TestNoBars(t *testing.T) {
 	_, addr := startServer(t)
-	path := filepath.Join(writeFiles(t, map[string]string{"f": "x"}), "f")
+	path := filepath.Join(testkit.WriteTree(t, t.TempDir(), map[string]string{"f": "x"}), "f")
 	tty := &terminal{width: 80}
 	send := launch(t, func(con console) console {
 		con.stderr = tty

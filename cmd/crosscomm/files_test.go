@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,41 +18,6 @@ import (
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
-
-// writeFiles makes a directory with files.
-func writeFiles(t *testing.T, files map[string]string) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	for name, text := range files {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
-// readFiles is the opposite of writeFiles.
-func readFiles(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	files := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		name, _ := filepath.Rel(dir, path)
-		files[filepath.ToSlash(name)] = string(data)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
-}
 
 // progressUntilDone reads progress events up to the last, which it returns, and
 // the first.
@@ -93,7 +57,7 @@ func TestSendFiles(t *testing.T) {
 	listen := start(t, nil, "listen", "--server", addr, "--id", "desk", "--json", "--download-dir", inbox, "--count", "3")
 	listen.event("up")
 	want := map[string]string{"a b.txt": "text", "deep/er/文.bin": strings.Repeat("x", 100_000), "empty": ""}
-	source := writeFiles(t, want)
+	source := testkit.WriteTree(t, t.TempDir(), want)
 	for _, send := range []struct {
 		typ, path   string
 		bytes, file float64
@@ -119,7 +83,7 @@ func TestSendFiles(t *testing.T) {
 		}
 		got := e["path"].(string)
 		if send.typ == "folder" {
-			if files := readFiles(t, filepath.Join(got, filepath.FromSlash(key))); fmt.Sprint(files) != fmt.Sprint(want) {
+			if files := testkit.ReadTree(t, filepath.Join(got, filepath.FromSlash(key))); fmt.Sprint(files) != fmt.Sprint(want) {
 				t.Errorf("the folder has %v", files)
 			}
 			continue
@@ -143,7 +107,7 @@ func TestFilesForPeople(t *testing.T) {
 	without := start(t, nil, "listen", "--server", addr, "--id", "without", "--count", "1")
 	with.untilStderr("listening as")
 	without.untilStderr("listening as")
-	path := filepath.Join(writeFiles(t, map[string]string{"f.txt": "text"}), "f.txt")
+	path := filepath.Join(testkit.WriteTree(t, t.TempDir(), map[string]string{"f.txt": "text"}), "f.txt")
 	send := start(t, nil, "send", "--server", addr, "--id", "me", "--type", "file", path)
 	send.ends(exitOK, "")
 	if text := send.stderr.String(); text != "" {
@@ -203,7 +167,7 @@ func TestListenToMissingObject(t *testing.T) {
 
 func TestFilesNotSent(t *testing.T) {
 	server, addr := startServer(t)
-	dir := writeFiles(t, map[string]string{"file": "x"})
+	dir := testkit.WriteTree(t, t.TempDir(), map[string]string{"file": "x"})
 	for _, tc := range []struct {
 		code              int
 		typ, path, stderr string
@@ -227,7 +191,7 @@ func TestFilesNotSent(t *testing.T) {
 
 func TestDownload(t *testing.T) {
 	_, addr := startServer(t)
-	path := filepath.Join(writeFiles(t, map[string]string{"f.txt": "text"}), "f.txt")
+	path := filepath.Join(testkit.WriteTree(t, t.TempDir(), map[string]string{"f.txt": "text"}), "f.txt")
 	send := start(t, nil, "send", "--server", addr, "--id", "me", "--json", "--type", "file", path)
 	_, last := send.progressUntilDone()
 	send.ends(exitOK, "")
@@ -321,7 +285,7 @@ func TestInterruptedUpload(t *testing.T) {
 // An upload that stands still ends.
 func TestStalledUpload(t *testing.T) {
 	_, addr := startServer(t)
-	path := filepath.Join(writeFiles(t, map[string]string{"f": strings.Repeat("x", 4<<20)}), "f")
+	path := filepath.Join(testkit.WriteTree(t, t.TempDir(), map[string]string{"f": strings.Repeat("x", 4<<20)}), "f")
 	p := startProxy(t, addr)
 	p.hold(2 << 20)
 	start(t, nil, "send", "--server", p.addr, "--type", "file", "--timeout", "0.5", path).ends(exitFail, "no progress within 500ms")

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 // Where the state and the files are, in the three cases of --data-dir.
@@ -27,7 +29,7 @@ func TestDataDir(t *testing.T) {
 			t.Chdir(t.TempDir())
 			server := start(t, nil, append([]string{"server", "--ip", "127.0.0.1", "--port", "0", "--json"}, tc.args...)...)
 			addr := server.event("listening")["addr"].(string)
-			path := filepath.Join(writeFiles(t, map[string]string{"f": "x"}), "f")
+			path := filepath.Join(testkit.WriteTree(t, t.TempDir(), map[string]string{"f": "x"}), "f")
 			code, stderr := exitOK, ""
 			if strings.HasPrefix(name, "empty") {
 				code, stderr = exitFail, "no object store"
@@ -36,7 +38,7 @@ func TestDataDir(t *testing.T) {
 			server.stop()
 			server.ends(exitOK, "stopped")
 			var got []string
-			for name := range readFiles(t, ".") {
+			for name := range testkit.ReadTree(t, ".") {
 				if base := filepath.Base(name); base == keys || strings.HasSuffix(base, ".yaml") {
 					got = append(got, name)
 				}
@@ -56,7 +58,7 @@ func TestDataDir(t *testing.T) {
 func TestBounds(t *testing.T) {
 	server := start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", t.TempDir(), "--json", "--max-file-size", "1kB", "--quota", "1.5kB", "--keep-files", "7d")
 	addr := server.event("listening")["addr"].(string)
-	dir := writeFiles(t, map[string]string{"large": strings.Repeat("x", 1001), "fits": strings.Repeat("x", 1000)})
+	dir := testkit.WriteTree(t, t.TempDir(), map[string]string{"large": strings.Repeat("x", 1001), "fits": strings.Repeat("x", 1000)})
 	send := func(name string) *command {
 		return start(t, nil, "send", "--server", addr, "--type", "file", filepath.Join(dir, name))
 	}

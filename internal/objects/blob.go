@@ -6,14 +6,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"hash"
 	"io"
 	"os"
 	"runtime"
-	"sync"
 	"syscall"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 )
 
 // Blob is a file with bytes of an object.
@@ -37,15 +36,6 @@ type Expect struct {
 	// is not for bytes with an MD5 to compare.
 	NoMD5 bool
 }
-
-const (
-	// chunkSize is how much is read before it is written, and chunksPerPut how
-	// many chunks a put may have in memory.
-	chunkSize    = 256 << 10
-	chunksPerPut = 3
-)
-
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
 // verify compares what has come with what was announced.
 func (want Expect) verify(d Digest) error {
@@ -99,14 +89,19 @@ func (s *Store) checkSize(size int64) error {
 	return nil
 }
 
-// receive copies r to the file, and keeps count in blob.
+// receive copies r to the file, and keeps count in blob. The MD5, which is
+// slower than all else that is done to the bytes, is computed beside.
 func (s *Store) receive(ctx context.Context, r io.Reader, file io.Writer, want Expect, blob *Blob) (d Digest, err error) {
-	sum := newMD5Sum(want.NoMD5)
-	defer sum.close()
+	digest := md5.New()
+	p := pipeline.New(func(b []byte) error {
+		_, err := digest.Write(b)
+		return err
+	})
+	defer p.Close()
 	for end := false; !end; {
-		chunk := sum.buffer()
+		buf := p.Buffer()
 		var n int
-		if n, end, err = fill(ctx, r, chunk[:]); err != nil {
+		if n, end, err = pipeline.Fill(ctx, r, buf[:], func(int64) {}); err != nil {
 			return d, err
 		}
 		size := blob.Size + int64(n)
@@ -120,115 +115,25 @@ func (s *Store) receive(ctx context.Context, r io.Reader, file io.Writer, want E
 			return d, err
 		}
 		blob.Size = size
-		sum.add(chunk, n, end)
-		d.CRC = checksum.Update(d.CRC, chunk[:n])
-		if _, err := file.Write(chunk[:n]); err != nil {
+		if !want.NoMD5 {
+			p.Add(buf, n, end)
+		}
+		d.CRC = checksum.Update(d.CRC, buf[:n])
+		if _, err := file.Write(buf[:n]); err != nil {
 			return d, err
 		}
+		if want.NoMD5 {
+			p.Return(buf)
+		}
+	}
+	if err := p.Close(); err != nil {
+		return d, err
 	}
 	d.Size = blob.Size
-	d.MD5 = sum.close()
+	if !want.NoMD5 {
+		digest.Sum(d.MD5[:0])
+	}
 	return d, nil
-}
-
-// fill reads until the chunk is full or r ends.
-func fill(ctx context.Context, r io.Reader, chunk []byte) (n int, end bool, err error) {
-	for n < len(chunk) {
-		if ctx.Err() != nil {
-			return n, false, context.Cause(ctx)
-		}
-		m, err := r.Read(chunk[n:])
-		n += m
-		if errors.Is(err, io.EOF) {
-			return n, true, nil
-		}
-		if err != nil {
-			return n, false, err
-		}
-	}
-	return n, false, nil
-}
-
-// md5Sum computes an MD5, which is slower than all else that is done to the
-// bytes, in a goroutine beside it. What fits into one chunk has no goroutine.
-type md5Sum struct {
-	hash   hash.Hash
-	made   []*[chunkSize]byte
-	todo   chan piece // nil while there is no goroutine
-	idle   chan *[chunkSize]byte
-	ended  chan struct{}
-	closed bool
-	none   bool // there shall be no sum
-}
-
-type piece struct {
-	chunk *[chunkSize]byte
-	n     int
-}
-
-func newMD5Sum(none bool) *md5Sum {
-	return &md5Sum{hash: md5.New(), none: none, idle: make(chan *[chunkSize]byte, chunksPerPut)}
-}
-
-// buffer returns a chunk that is not being summed up, and waits for one if
-// there are enough.
-func (m *md5Sum) buffer() *[chunkSize]byte {
-	if m.none && len(m.made) > 0 {
-		return m.made[0]
-	}
-	if len(m.made) == chunksPerPut {
-		return <-m.idle
-	}
-	select {
-	case chunk := <-m.idle:
-		return chunk
-	default:
-	}
-	chunk := chunks.Get().(*[chunkSize]byte)
-	m.made = append(m.made, chunk)
-	return chunk
-}
-
-// add sums up the n bytes in the chunk, which must stay as they are until
-// buffer returns it again.
-func (m *md5Sum) add(chunk *[chunkSize]byte, n int, last bool) {
-	if m.none {
-		return
-	}
-	if m.todo == nil {
-		if last {
-			m.hash.Write(chunk[:n])
-			return
-		}
-		m.todo, m.ended = make(chan piece, chunksPerPut), make(chan struct{})
-		go func() {
-			defer close(m.ended)
-			for p := range m.todo {
-				m.hash.Write(p.chunk[:p.n])
-				m.idle <- p.chunk
-			}
-		}()
-	}
-	m.todo <- piece{chunk, n}
-}
-
-// close ends the goroutine, and returns the sum of all that was added. It may be
-// called again.
-func (m *md5Sum) close() (sum [md5.Size]byte) {
-	if !m.closed {
-		m.closed = true
-		if m.todo != nil {
-			close(m.todo)
-			<-m.ended
-		}
-		for _, chunk := range m.made {
-			chunks.Put(chunk)
-		}
-	}
-	if !m.none {
-		m.hash.Sum(sum[:0])
-	}
-	return sum
 }
 
 // syncBlobDir makes the names of new blobs durable.

@@ -1,0 +1,52 @@
+package crosscomm
+
+import (
+	"context"
+	"time"
+)
+
+// isClosed reports whether the channel, on which nothing is ever sent, is closed.
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// sleep waits for d, and reports false if ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// waitFor runs f, which nothing can interrupt, such as a sync of the disk, and
+// returns its error; or that of ctx, if it ends before. The function abandon, if
+// not nil, is then called when f has ended at last.
+func waitFor(ctx context.Context, f func() error, abandon func()) error {
+	done, left := make(chan error), make(chan struct{})
+	go func() {
+		err := f()
+		select {
+		case done <- err:
+		case <-left:
+			if abandon != nil {
+				abandon()
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		close(left)
+		return context.Cause(ctx)
+	}
+}
