@@ -425,9 +425,7 @@ func TestTwoReceiversOneDirectory(t *testing.T) {
 // Where nothing can be remembered an upload that was cut begins anew, and is
 // sent all the same.
 func TestNoCacheDirectory(t *testing.T) {
-	for _, name := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} {
-		t.Setenv(name, "")
-	}
+	noCacheDir(t)
 	server := startFileServer(t, crosscomm.Config{})
 	onServer := collect(server.Service, crosscomm.ListenerOptions{})
 	path := filepath.Join(t.TempDir(), "f")

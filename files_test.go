@@ -29,7 +29,7 @@ func noise(seed uint64, n int) []byte {
 }
 
 // fileServer is a server that carries files.
-func startFileServer(t *testing.T, cfg crosscomm.Config) *testServer {
+func startFileServer(t testing.TB, cfg crosscomm.Config) *testServer {
 	t.Helper()
 	cfg.DataDir = t.TempDir()
 	return startServer(t, cfg)

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func testContext(t *testing.T) context.Context {
+func testContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	t.Cleanup(cancel)
 	return ctx
@@ -38,12 +38,12 @@ type testServer struct {
 	stop func()
 }
 
-func startServer(t *testing.T, cfg crosscomm.Config) *testServer {
+func startServer(t testing.TB, cfg crosscomm.Config) *testServer {
 	t.Helper()
 	return startServerAt(t, cfg, "127.0.0.1:0")
 }
 
-func startServerAt(t *testing.T, cfg crosscomm.Config, addr string, prepare ...func(*crosscomm.Service)) *testServer {
+func startServerAt(t testing.TB, cfg crosscomm.Config, addr string, prepare ...func(*crosscomm.Service)) *testServer {
 	t.Helper()
 	cfg.Role = crosscomm.Server
 	if cfg.StateFile == "" {
@@ -85,11 +85,11 @@ func (s *testServer) url() string { return "ws://" + s.addr + "/" }
 
 // freeAddr returns an address for a server that will be there, or there again,
 // later.
-func freeAddr(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
+func freeAddr(t testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
 
 // newClient makes a client of the server at addr, logged out at the end of the
 // test.
-func newClient(t *testing.T, addr, id string, cfg crosscomm.Config) *crosscomm.Service {
+func newClient(t testing.TB, addr, id string, cfg crosscomm.Config) *crosscomm.Service {
 	t.Helper()
 	cfg.Role = crosscomm.Client
 	cfg.URL = "ws://" + addr + "/"
@@ -109,7 +109,7 @@ func newClient(t *testing.T, addr, id string, cfg crosscomm.Config) *crosscomm.S
 	return svc
 }
 
-func login(t *testing.T, addr, id string) *crosscomm.Service {
+func login(t testing.TB, addr, id string) *crosscomm.Service {
 	t.Helper()
 	svc := newClient(t, addr, id, crosscomm.Config{})
 	if err := svc.Login(testContext(t)); err != nil {
@@ -131,11 +131,11 @@ func collect(svc *crosscomm.Service, opts crosscomm.ListenerOptions) <-chan *cro
 // rawPeer is a bare WebSocket connection, for what no client of ours would do.
 type rawPeer struct {
 	*websocket.Conn
-	t  *testing.T
+	t  testing.TB
 	id string
 }
 
-func dialRaw(t *testing.T, addr string) *rawPeer {
+func dialRaw(t testing.TB, addr string) *rawPeer {
 	t.Helper()
 	conn, _, err := websocket.DefaultDialer.DialContext(testContext(t), "ws://"+addr+"/some/path?query=1", nil)
 	if err != nil {
@@ -145,7 +145,7 @@ func dialRaw(t *testing.T, addr string) *rawPeer {
 	return &rawPeer{Conn: conn, t: t}
 }
 
-func loginRaw(t *testing.T, addr, id string) *rawPeer {
+func loginRaw(t testing.TB, addr, id string) *rawPeer {
 	t.Helper()
 	p := dialRaw(t, addr)
 	p.id = id

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -82,7 +81,7 @@ func accessOf(t *testing.T, server *testServer) crosscomm.OSSConfig {
 }
 
 // cacheDir gives what is remembered of uploads a place of the test's own.
-func cacheDir(t *testing.T) {
+func cacheDir(t testing.TB) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} {
@@ -399,74 +398,6 @@ func TestTransfersOutlastTheServer(t *testing.T) {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
 }
-
-// A transfer over a link that hangs ends with its context.
-func TestCancelledTransfers(t *testing.T) {
-	cacheDir(t)
-	server := startFileServer(t, crosscomm.Config{})
-	source := t.TempDir()
-	testkit.WriteTree(t, source, map[string]string{"f": string(noise(5, 20<<20)), "small": "x"})
-	hang := make(chan struct{})
-	var hanging atomic.Bool
-	reached := make(chan struct{}, 100)
-	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		return &hangConn{Conn: conn, hanging: &hanging, reached: reached, hang: hang}, err
-	}})
-	t.Cleanup(func() { close(hang) })
-	if err := a.Login(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	onServer := collect(server.Service, crosscomm.ListenerOptions{})
-	if err := a.SendMessage(testContext(t), filepath.Join(source, "small"), crosscomm.TypeFile, "server"); err != nil {
-		t.Fatal(err)
-	}
-	key := testkit.Receive(t, onServer).OSSKey
-	for name, do := range map[string]func(ctx context.Context) error{
-		"upload": func(ctx context.Context) error {
-			return a.SendMessage(ctx, filepath.Join(source, "f"), crosscomm.TypeFile, "server")
-		},
-		"download": func(ctx context.Context) error {
-			_, err := a.DownloadFileManually(ctx, key, t.TempDir())
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			hanging.Store(true)
-			defer hanging.Store(false)
-			ctx, cancel := context.WithCancel(context.Background())
-			done := make(chan error, 1)
-			go func() { done <- do(ctx) }()
-			testkit.Receive(t, reached)
-			cancel()
-			if err := testkit.Receive(t, done); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-}
-
-// hangConn is a link that takes everything and gives nothing, until it is
-// closed.
-type hangConn struct {
-	net.Conn
-	hanging *atomic.Bool
-	reached chan struct{}
-	hang    chan struct{}
-}
-
-func (c *hangConn) Write(p []byte) (int, error) {
-	if c.hanging.Load() && bytes.Contains(p, []byte("User-Agent: aliyun")) {
-		select {
-		case c.reached <- struct{}{}:
-		default:
-		}
-		return len(p), nil
-	}
-	return c.Conn.Write(p)
-}
-
-var _ io.Writer = (*hangConn)(nil)
 
 // A folder that has taken the place of a file does not go on under the file's
 // key.

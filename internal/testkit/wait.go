@@ -10,7 +10,7 @@ import (
 const Patience = 60 * time.Second
 
 // Receive returns what comes from the channel.
-func Receive[T any](t *testing.T, ch <-chan T) T {
+func Receive[T any](t testing.TB, ch <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-ch:
@@ -22,7 +22,7 @@ func Receive[T any](t *testing.T, ch <-chan T) T {
 }
 
 // Eventually waits until the condition holds.
-func Eventually(t *testing.T, what string, condition func() bool) {
+func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	end := time.NewTimer(Patience)
 	defer end.Stop()
