@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
@@ -25,11 +26,17 @@ type partialFolder struct {
 // one again.
 func openPartialFolder(parent *os.Root, id string) (*partialFolder, error) {
 	p := &partialFolder{parent: parent, name: partName(id), keep: true}
-	open := func() (*os.File, error) {
-		if err := parent.MkdirAll(p.name, 0o777); err != nil {
-			return nil, err
+	open := func() (file *os.File, err error) {
+		for range 10 {
+			if err = parent.MkdirAll(p.name, 0o777); err != nil {
+				break
+			}
+			// It may just have got its name from who has made it.
+			if file, err = parent.Open(p.name); !errors.Is(err, fs.ErrNotExist) {
+				break
+			}
 		}
-		return parent.Open(p.name)
+		return file, err
 	}
 	var err error
 	p.lock, err = openLocked(open, func() (fs.FileInfo, error) { return parent.Lstat(p.name) }, filelock.TryDirectory)
@@ -68,30 +75,24 @@ func (p *partialFolder) abandon() {
 // that.
 func (p *partialFolder) complete() (name string, err error) {
 	defer p.close()
-	// A directory is in no other's way when it has been made, unlike one that
-	// was only seen not to be there.
+	closed := false
 	for i := 1; ; i++ {
 		name = fmt.Sprintf("folder_%d", time.Now().Unix())
 		if i > 1 {
 			name += fmt.Sprintf("_%d", i)
 		}
-		err = p.parent.Mkdir(name, 0o777)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrExist) {
+		// Another program's folder of that name is not replaced, neither by os
+		// nor, being full, by the system.
+		err = p.parent.Rename(p.name, name)
+		switch {
+		case err == nil:
+			return name, nil
+		case errors.Is(err, fs.ErrExist):
+		case runtime.GOOS == "windows" && !closed:
+			p.close() // it may rename no directory that is open
+			closed = true
+		default:
 			return "", err
 		}
 	}
-	if err = p.parent.Rename(p.name, name); err != nil {
-		// Windows replaces no directory, and renames none that is open.
-		p.close()
-		if err = p.parent.Remove(name); err == nil {
-			err = p.parent.Rename(p.name, name)
-		}
-	}
-	if err != nil {
-		return "", err
-	}
-	return name, nil
 }

@@ -323,12 +323,10 @@ func TestManyWaitForDownloads(t *testing.T) {
 	for range flood {
 		sender.write(frameOf("sender", "receiver", "text", long))
 	}
-	for range flood {
-		testkit.Receive(t, texts)
-	}
+	sender.write(frameOf("sender", "receiver", "text", `"last"`))
 	early := 0
-	for ; len(got) > 0; early++ {
-		<-got
+	for testkit.Receive(t, got).Text() != "last" {
+		early++
 	}
 	if early == 0 || early == flood {
 		t.Errorf("%d of %d long texts do not wait for the files", early, flood)
@@ -345,6 +343,11 @@ func TestManyWaitForDownloads(t *testing.T) {
 	}
 	if m := testkit.Receive(t, got); m.Text() != "end" {
 		t.Errorf("got %s", m.Text())
+	}
+	for range flood - early {
+		if m := testkit.Receive(t, got); len(m.Text()) != len(long)-2 {
+			t.Errorf("got %s", m.Text())
+		}
 	}
 }
 

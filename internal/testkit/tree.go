@@ -28,12 +28,12 @@ func WriteTree(t testing.TB, dir string, tree map[string]string) string {
 }
 
 // ReadTree is the opposite of WriteTree. Of the directories only empty ones are
-// told; the top itself is "./".
+// told, and of these not the top.
 func ReadTree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	tree := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+		if err != nil || path == dir {
 			return err
 		}
 		name, err := filepath.Rel(dir, path)
