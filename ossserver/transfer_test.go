@@ -67,7 +67,10 @@ func (e *endpoint) await(conn net.Conn, state http.ConnState) {
 func serve(t *testing.T, cfg ossserver.Config, stall time.Duration) *endpoint {
 	t.Helper()
 	e := &endpoint{dir: t.TempDir(), states: map[connState]chan struct{}{}}
-	cfg.Dir, cfg.Bucket, cfg.Secret = e.dir, "lan", secret
+	cfg.Dir, cfg.Bucket = e.dir, "lan"
+	if cfg.Secret == nil {
+		cfg.Secret = secret
+	}
 	var err error
 	if e.Server, err = ossserver.New(cfg); err != nil {
 		t.Fatal(err)
