@@ -51,8 +51,8 @@ type Config struct {
 	UploadTTL time.Duration
 	// ObjectTTL is how long objects are kept: forever if zero.
 	ObjectTTL time.Duration
-	// Logger is told what goes wrong in the server itself; nothing is logged if
-	// it is nil.
+	// Logger is told what goes wrong in the server itself, as an error, and what
+	// was removed for its age, as information; nothing is logged if it is nil.
 	Logger *slog.Logger
 }
 
@@ -114,24 +114,29 @@ func (s *Server) expire(ctx context.Context) {
 	ticker := time.NewTicker(expireEvery)
 	defer ticker.Stop()
 	for {
-		uploads, err := s.store.ExpireUploads(time.Now().Add(-s.cfg.UploadTTL))
-		expired := 0
-		if s.cfg.ObjectTTL > 0 {
-			var objectsErr error
-			expired, objectsErr = s.store.ExpireObjects(time.Now().Add(-s.cfg.ObjectTTL))
-			err = errors.Join(err, objectsErr)
-		}
-		if err != nil {
-			s.cfg.Logger.Error("not all that is too old could be removed", "error", err)
-		}
-		if uploads > 0 || expired > 0 {
-			s.cfg.Logger.Info("old objects and uploads were removed", "objects", expired, "uploads", uploads)
-		}
+		s.removeOld()
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+// removeOld removes what is too old now.
+func (s *Server) removeOld() {
+	uploads, err := s.store.ExpireUploads(time.Now().Add(-s.cfg.UploadTTL))
+	expired := 0
+	if s.cfg.ObjectTTL > 0 {
+		var objectsErr error
+		expired, objectsErr = s.store.ExpireObjects(time.Now().Add(-s.cfg.ObjectTTL))
+		err = errors.Join(err, objectsErr)
+	}
+	if err != nil {
+		s.cfg.Logger.Error("not all that is too old could be removed", "error", err)
+	}
+	if uploads > 0 || expired > 0 {
+		s.cfg.Logger.Info("old objects and uploads were removed", "objects", expired, "uploads", uploads)
 	}
 }
 
