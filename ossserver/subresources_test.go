@@ -136,8 +136,13 @@ func TestForeignOfSDKs(t *testing.T) {
 func TestNotModified(t *testing.T) {
 	e := serve(t, ossserver.Config{}, 0)
 	etag := ask(e, "PUT", "/lan/k", "hello", nil).Header().Get("Etag")
-	w := ask(e, "GET", "/lan/k", "", http.Header{"If-None-Match": {etag}})
-	if w.Code != http.StatusNotModified || w.Header().Get("Etag") != etag || w.Header().Get("Last-Modified") == "" || w.Body.Len() != 0 {
-		t.Errorf("%d %v %q", w.Code, w.Header(), w.Body)
+	since := ask(e, "HEAD", "/lan/k", "", nil).Header().Get("Last-Modified")
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, h := range []http.Header{{"If-None-Match": {etag}}, {"If-Modified-Since": {since}}} {
+			w := ask(e, method, "/lan/k", "", h)
+			if w.Code != http.StatusNotModified || w.Header().Get("Etag") != etag || w.Header().Get("Last-Modified") != since || w.Body.Len() != 0 {
+				t.Errorf("%s %v: %d %v %q", method, h, w.Code, w.Header(), w.Body)
+			}
+		}
 	}
 }

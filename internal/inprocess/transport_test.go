@@ -59,7 +59,7 @@ func TestTransport(t *testing.T) {
 		}
 		got, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || string(got) != c.want || resp.StatusCode != http.StatusAccepted || resp.Header.Get("X-Lower") != "yes" {
+		if err != nil || string(got) != c.want || resp.Status != "202 Accepted" || resp.StatusCode != http.StatusAccepted || resp.Header.Get("X-Lower") != "yes" {
 			t.Errorf("got %d %.60q, %v; want %.60q", resp.StatusCode, got, err, c.want)
 		}
 	}
