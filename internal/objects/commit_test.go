@@ -143,6 +143,9 @@ func TestCommitOfUnknownOutcome(t *testing.T) {
 	if data, err := io.ReadAll(r); err != nil || string(data) != "new" {
 		t.Errorf("the object is %q, %v", data, err)
 	}
+	if used := s.Used(); used != int64(len("old"+"new"+"part")) {
+		t.Errorf("%d bytes used: the one before counts, too", used)
+	}
 	parts, err := s.Parts("u", u.ID)
 	if err != nil || len(parts) != 1 {
 		t.Fatalf("parts: %+v, %v", parts, err)

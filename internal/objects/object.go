@@ -31,11 +31,14 @@ type PutOptions struct {
 	MustBeNew bool // ErrExists if there is one
 }
 
-// Put stores the bytes of r under the key, and when it returns they are durable.
-// If it returns ErrExists, ErrTooLarge, ErrQuota, ErrShort, ErrDigest, or the
-// error of r or of the context, the object that was there before is untouched.
-// After another error, which is the file system's, that one or the new one is
-// there, whole.
+// Put stores the bytes of r under the key. When it returns no error they are
+// durable, as far as the file system can make them so. If it returns ErrExists,
+// ErrTooLarge, ErrQuota, ErrShort, ErrDigest, or the error of r or of the
+// context, which is asked only while bytes come, the object that was there
+// before is untouched. After another error, which is the file system's or the
+// index's, that one or the new one is there, whole, but the new one may be gone
+// after a crash; the one that it has replaced then takes up room, also of the
+// quota, until the store is opened again.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts PutOptions) (Object, error) {
 	if opts.MustBeNew {
 		if _, err := s.Stat(key); err == nil {
