@@ -86,7 +86,7 @@ func putUntilKilled(dir string, run int) {
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	for run := range 100 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), putForever+"="+dir, putRun+"="+strconv.Itoa(run))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -95,6 +95,10 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { // if the test ends early: before the directory is removed
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
 		stored, deleted := map[string]int{}, map[string]int{}
 		lines := bufio.NewReader(out)
 		next := func() error {
