@@ -142,13 +142,13 @@ func (s *Server) removeOld() {
 
 // request is an HTTP request to the endpoint.
 type request struct {
-	*Server
-	*transfer
-	target
-	id      string // of the request
-	path    string // decoded, without its first slash
-	query   url.Values
-	account string // the access key id
+	*Server          // cfg, store and running: what outlives the request
+	*transfer        // w and r, and the reading and writing within time limits
+	target           // bucket and key, once the signature is verified
+	id        string // of the request
+	path      string // decoded, without its first slash
+	query     url.Values
+	account   string // the access key id
 }
 
 // ServeHTTP implements http.Handler. A client that for a minute neither sends
