@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -26,12 +27,12 @@ func (s *badStore) Get(ctx context.Context, key string, offset int64) (io.ReadCl
 	return s.get(ctx, key, offset)
 }
 
-// cutReader gives n bytes, and then the error.
-func cutReader(r io.ReadCloser, n int64, err error) io.ReadCloser {
+// cutReader gives n bytes, and then what another reader gives.
+func cutReader(r io.ReadCloser, n int64, then io.Reader) io.ReadCloser {
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(io.LimitReader(r, n), errReader{err}), r}
+	}{io.MultiReader(io.LimitReader(r, n), then), r}
 }
 
 type errReader struct{ err error }
@@ -54,7 +55,7 @@ func TestResumedDownloadIsRefused(t *testing.T) {
 		cut := func(ctx context.Context, key string, offset int64) (io.ReadCloser, crosscomm.ObjectInfo, error) {
 			body, info, err := store.memStore.Get(ctx, key, offset)
 			if err == nil && len(store.objects[key]) > 1<<20 {
-				body = cutReader(body, 2<<20, refused)
+				body = cutReader(body, 2<<20, errReader{refused})
 			}
 			if offset > 0 {
 				return nil, crosscomm.ObjectInfo{}, refused
@@ -111,6 +112,21 @@ func TestStoreOfWrongSizes(t *testing.T) {
 			t.Errorf("size %d: left behind: %v", size, tree)
 		}
 	}
+	// Nor when it is tried again, and the first part of it is there.
+	store.objects["k"] = noise(1, 3<<20)
+	size = 2 << 20
+	store.get = func(ctx context.Context, key string, offset int64) (io.ReadCloser, crosscomm.ObjectInfo, error) {
+		body, info, err := store.memStore.Get(ctx, key, offset)
+		info.Size, info.HasCRC64, info.CRC64, info.ETag = size, false, 0, "E"
+		return body, info, err
+	}
+	dir := t.TempDir()
+	for range 3 {
+		if path, err := svc.DownloadFileManually(testContext(t), "k", dir); err == nil {
+			t.Errorf("a large one: got %s", path)
+		}
+	}
+	store.objects["k"] = []byte("twelve bytes")
 	size = 12
 	if path, err := svc.DownloadFileManually(testContext(t), "k", t.TempDir()); err != nil {
 		t.Error(err)
@@ -148,12 +164,35 @@ func TestPanickingStore(t *testing.T) {
 			t.Errorf("%s: %v", c.typ, err)
 		}()
 	}
+	// A panic in the middle of a body leaves no goroutine: see TestMain.
+	store.objects["file"] = noise(1, 2<<20)
+	store.get = func(ctx context.Context, key string, offset int64) (io.ReadCloser, crosscomm.ObjectInfo, error) {
+		body, info, err := store.memStore.Get(ctx, key, offset)
+		return cutReader(body, 1<<20, panicReader{}), info, err
+	}
+	sender.write(fileFrame("sender", "receiver", "file", "x", "file"))
+	if m := testkit.Receive(t, got); m.Err() == nil {
+		t.Error("a body that panics is no error")
+	}
+	// And so it is with an end of the goroutine, as by the methods of a testing.T.
+	store.get = func(context.Context, string, int64) (io.ReadCloser, crosscomm.ObjectInfo, error) {
+		runtime.Goexit()
+		panic("unreachable")
+	}
+	sender.write(fileFrame("sender", "receiver", "folder", "x", "folder/"))
+	if m := testkit.Receive(t, got); m.Err() == nil {
+		t.Error("an end of the goroutine is no error")
+	}
 	store.get = store.memStore.Get
 	sender.write(fileFrame("sender", "receiver", "folder", "x", "folder/"))
 	if m := testkit.Receive(t, got); m.Err() != nil {
 		t.Error(m.Err())
 	}
 }
+
+type panicReader struct{}
+
+func (panicReader) Read([]byte) (int, error) { panic("the store is broken") }
 
 // Logout and Stop do not wait for ever for a transfer that does not obey its
 // context, nor for a function that has called them.
@@ -491,6 +530,11 @@ func TestReceiversLimits(t *testing.T) {
 	}
 	if _, err := svc.DownloadFileManually(testContext(t), "file", dir); !errors.Is(err, crosscomm.ErrTooLarge) {
 		t.Errorf("by hand: %v", err)
+	}
+	// Objects that have grown after the list was made, or a list that lies.
+	store.sizes = map[string]int64{"folder/a": 1, "folder/b": 1}
+	if _, err := svc.DownloadFileManually(testContext(t), "folder/", dir); !errors.Is(err, crosscomm.ErrTooLarge) {
+		t.Errorf("a folder that has grown: %v", err)
 	}
 	if _, err := svc.DownloadFileManually(testContext(t), "cross_comm/a", filepath.Join(dir, "all")); err != nil {
 		t.Errorf("all of a client, by hand: %v", err)

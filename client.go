@@ -26,8 +26,9 @@ type client struct {
 
 	// What the server has last offered of its endpoint, and the store that this
 	// is; nil for nothing.
-	offer *objectStoreOffer
-	store *ossStore
+	offer    *objectStoreOffer
+	store    *ossStore
+	replaced []*ossStore // that were offered before, in this run
 }
 
 // clientRun keeps a client connected. One goroutine, loop, owns its life: up,
@@ -132,7 +133,7 @@ func (r *clientRun) newBackoff() *backoff {
 // loop is the life of a run, from its first session to its end.
 func (r *clientRun) loop(current *session) {
 	defer close(r.done)
-	defer r.client.closeStore()
+	defer r.client.closeStores()
 	defer r.client.s.endTransfers(&r.work)
 	defer r.cancel()
 	wait := r.newBackoff()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash"
 	"io"
+	"os"
 
 	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 )
@@ -13,15 +14,11 @@ import (
 // function told is called for what was read. An error of the file is a
 // *localError.
 func copySummed(ctx context.Context, file io.Writer, sum hash.Hash, r io.Reader, told func(int64)) (n int64, err error) {
-	var flush flusher
-	defer flush.wait()
 	p := pipeline.New(func(b []byte) error {
-		if _, err := file.Write(b); err != nil {
-			return err
-		}
-		flush.wrote(file, len(b))
-		return nil
+		_, err := file.Write(b)
+		return err
 	})
+	defer p.Close() // r, which may be an application's, may panic
 	for {
 		buf := p.Buffer()
 		got, end, err := pipeline.Fill(ctx, r, buf[:], told)
@@ -44,13 +41,12 @@ const flushEvery = 32 << 20
 // flusher has a large file go to the disk while the rest of it still comes, so
 // that the sync at the end does not find all of it waiting.
 type flusher struct {
-	since int // bytes
-	busy  chan struct{}
+	since int           // bytes
+	busy  chan struct{} // closed when the last sync that was begun has ended; nil if there was none
 }
 
-func (f *flusher) wrote(w io.Writer, n int) {
-	file, ok := w.(interface{ Sync() error })
-	if f.since += n; !ok || f.since < flushEvery || f.busy != nil && !isClosed(f.busy) {
+func (f *flusher) wrote(file *os.File, n int) {
+	if f.since += n; f.since < flushEvery || f.busy != nil && !isClosed(f.busy) {
 		return
 	}
 	done := make(chan struct{})
@@ -61,9 +57,10 @@ func (f *flusher) wrote(w io.Writer, n int) {
 	}()
 }
 
-// wait waits for a sync that is under way: the file may be closed then.
-func (f *flusher) wait() {
+// sync makes the file durable, after what is under way.
+func (f *flusher) sync(file *os.File) error {
 	if f.busy != nil {
 		<-f.busy
 	}
+	return file.Sync()
 }

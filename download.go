@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
 	"github.com/crosscomm/crosscomm-go/internal/pipeline"
@@ -33,6 +34,7 @@ type download struct {
 	names *namer
 	lazy  bool // small files are synced when all are there
 	traits
+	size *atomic.Int64 // of all files that are taken
 }
 
 // DownloadFileManually downloads an image, a file, or, if the key ends in a
@@ -107,6 +109,10 @@ func placeOf(dir, key string) (string, error) {
 
 // downloadTo runs f for a directory.
 func (s *Service) downloadTo(ctx context.Context, key, name, dir string, f func(context.Context, *download) (string, error)) (path string, err error) {
+	// Thousands may have waited for their turn when the run ended.
+	if ctx.Err() != nil {
+		return "", &TransferError{Op: OpDownload, Key: key, Path: dir, Err: context.Cause(ctx)}
+	}
 	store, err := s.objectStore(ctx)
 	if err != nil {
 		return "", err
@@ -126,7 +132,7 @@ func (s *Service) downloadTo(ctx context.Context, key, name, dir string, f func(
 		return fail(err)
 	}
 	defer root.Close()
-	d := &download{s: s, store: store, root: root, dirs: newDirectories(root), dir: dir}
+	d := &download{s: s, store: store, root: root, dirs: newDirectories(root), dir: dir, size: new(atomic.Int64)}
 	defer d.dirs.close()
 	if d.traits, err = traitsOf(root); err != nil {
 		return fail(err)
@@ -244,7 +250,7 @@ func (d *download) sync(ctx context.Context, keys []string, names map[string]str
 		defer top.Close()
 		done, err = syncfs.Sync(top)
 		return err
-	}, nil)
+	})
 	if err != nil || done {
 		return err
 	}
@@ -256,7 +262,7 @@ func (d *download) sync(ctx context.Context, keys []string, names map[string]str
 		if err != nil {
 			return err
 		}
-		return waitFor(ctx, func() error { return errors.Join(file.Sync(), file.Close()) }, nil)
+		return waitFor(ctx, func() error { return errors.Join(file.Sync(), file.Close()) })
 	})
 }
 
@@ -271,6 +277,16 @@ func (d *download) chmodDir(ctx context.Context, key, name string) error {
 	return nil
 }
 
+// take counts a file of the size, unless all that was taken would be more than
+// is allowed: a list may lie, and objects grow after it.
+func (d *download) take(size int64) error {
+	err := d.checkSize(d.size.Add(size))
+	if err != nil {
+		d.size.Add(-size)
+	}
+	return err
+}
+
 // checkSize refuses what is larger than the configuration allows.
 func (d *download) checkSize(size int64) error {
 	if most := d.s.cfg.MaxDownloadSize; most > 0 && size > most {
@@ -280,8 +296,8 @@ func (d *download) checkSize(size int64) error {
 }
 
 // fetch brings one object to the name, unless it is there already. The function
-// size, if not nil, is told how large it is.
-func (d *download) fetch(ctx context.Context, key, name string, size func(int64)) error {
+// begun, if not nil, is told how large it is.
+func (d *download) fetch(ctx context.Context, key, name string, begun func(size int64)) error {
 	dir, err := d.dirs.enter(name)
 	if err != nil {
 		return err
@@ -289,8 +305,11 @@ func (d *download) fetch(ctx context.Context, key, name string, size func(int64)
 	defer d.dirs.leave(dir)
 	name = path.Base(name)
 	if there, n := d.isThere(ctx, dir, key, name); there {
-		if size != nil {
-			size(n)
+		if err := d.take(n); err != nil {
+			return err
+		}
+		if begun != nil {
+			begun(n)
 		}
 		d.told.add(n)
 		return nil
@@ -298,7 +317,7 @@ func (d *download) fetch(ctx context.Context, key, name string, size func(int64)
 	// What an earlier run has left may not be what it seems, and a link may
 	// change bytes.
 	for range maxMismatches {
-		f := &fetch{download: d, dir: dir, key: key, name: name, size: size}
+		f := &fetch{download: d, dir: dir, key: key, name: name, begun: begun}
 		if err = f.run(ctx); !errors.Is(err, errSumMismatch) {
 			break
 		}

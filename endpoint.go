@@ -231,7 +231,8 @@ func (c *client) useOffer(o *objectStoreOffer) {
 		return // what is under way goes on
 	}
 	if c.store != nil {
-		c.store.close()
+		// What is under way there goes on, and leaves idle connections.
+		c.replaced = append(c.replaced, c.store)
 	}
 	c.offer, c.store = o, nil
 	if o == nil || o.AccessKeyID == "" {
@@ -259,10 +260,15 @@ func (c *client) useOffer(o *objectStoreOffer) {
 	c.store = store
 }
 
-// closeStore gives up the idle connections to the store that was offered.
-func (c *client) closeStore() {
+// closeStores gives up the idle connections to the stores that were offered. No
+// transfer may be under way.
+func (c *client) closeStores() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, store := range c.replaced {
+		store.close()
+	}
+	c.replaced = nil
 	if c.store != nil {
 		c.store.close()
 	}

@@ -34,18 +34,26 @@ var (
 type fetch struct {
 	*download
 	dir       *directory
-	key, name string // the name is one in dir
-	size      func(int64)
+	key, name string           // the name is one in dir
+	begun     func(size int64) // is told when it is known; nil for nobody
 
 	info ObjectInfo
 	part *partialFile // nil until it is known what comes
 	sum  hash.Hash64
 	have int64 // how many bytes the part has, of which sum is
+
+	taken int64 // how many bytes are counted in download.size
 }
 
 // run downloads until the file is whole, as long as there is progress.
-func (f *fetch) run(ctx context.Context) error {
-	defer func() { f.part.abandon() }()
+func (f *fetch) run(ctx context.Context) (err error) {
+	defer func() {
+		if f.part != nil {
+			// On a full disk what is left would fill it until somebody looks.
+			f.part.keep = f.part.keep && !isDiskFull(err) && !isDiskFull(context.Cause(ctx))
+			f.part.abandon()
+		}
+	}()
 	wait := backoff{min: retryMin, max: retryMax}
 	for {
 		body, err := f.open(ctx)
@@ -62,10 +70,7 @@ func (f *fetch) run(ctx context.Context) error {
 			return f.finish(ctx)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case isDiskFull(err):
-			f.part.keep = false // it would fill the disk until somebody looks for it
-			return err
-		case !isTransient(err) || wait.attempts+1 >= maxAttempts:
+		case !isTransient(err) || isDiskFull(err) || wait.attempts+1 >= maxAttempts:
 			return err
 		}
 		if !sleep(ctx, wait.next()) {
@@ -110,8 +115,12 @@ func (f *fetch) same(info ObjectInfo) bool {
 // startOver forgets what has come.
 func (f *fetch) startOver() {
 	f.told.add(-f.have)
-	f.part.abandon()
-	f.part, f.have, f.sum = nil, 0, checksum.New()
+	f.download.size.Add(-f.taken)
+	if f.part != nil {
+		f.part.keep = false // nobody has these bytes any more
+		f.part.abandon()
+	}
+	f.part, f.have, f.taken, f.sum = nil, 0, 0, checksum.New()
 }
 
 // begin opens a part for the object, with what an earlier run has left.
@@ -119,13 +128,13 @@ func (f *fetch) begin(ctx context.Context, info ObjectInfo) (err error) {
 	if info.Size < 0 {
 		return errors.New("the store does not say how large the object is")
 	}
-	if err := f.checkSize(info.Size); err != nil {
+	f.startOver()
+	if err := f.take(info.Size); err != nil {
 		return err
 	}
-	f.startOver()
-	f.info = info
-	if f.size != nil {
-		f.size(info.Size)
+	f.info, f.taken = info, info.Size
+	if f.begun != nil {
+		f.begun(info.Size)
 	}
 	id := ""
 	if info.Size >= resumeFrom && (info.ETag != "" || info.HasCRC64) {
@@ -153,6 +162,7 @@ func (f *fetch) read(ctx context.Context, body io.ReadCloser) error {
 		return io.ErrUnexpectedEOF
 	}
 	if n, _ := body.Read(make([]byte, 1)); n > 0 {
+		f.part.keep = false
 		return &localError{errLonger}
 	}
 	return nil

@@ -23,7 +23,8 @@ type memStore struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	modes   map[string]fs.FileMode
-	gets    []string // "key offset"
+	gets    []string
+	sizes   map[string]int64 // that List tells in place of the true ones
 }
 
 func newMemStore(objects map[string]string) *memStore {
@@ -82,7 +83,11 @@ func (s *memStore) List(_ context.Context, prefix string) iter.Seq2[crosscomm.Ob
 	s.mu.Unlock()
 	return func(yield func(crosscomm.ObjectInfo, error) bool) {
 		for _, key := range keys {
-			if strings.HasPrefix(key, prefix) && !yield(crosscomm.ObjectInfo{Key: key, Size: int64(len(s.objects[key]))}, nil) {
+			size, lies := s.sizes[key]
+			if !lies {
+				size = int64(len(s.objects[key]))
+			}
+			if strings.HasPrefix(key, prefix) && !yield(crosscomm.ObjectInfo{Key: key, Size: size}, nil) {
 				return
 			}
 		}

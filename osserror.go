@@ -74,6 +74,13 @@ func isFinal(err error) bool {
 	return true
 }
 
+// isVoidKey reports whether the endpoint does not, or no longer, know the access
+// key.
+func isVoidKey(err error) bool {
+	var store *storeError
+	return errors.As(err, &store) && store.code == "InvalidAccessKeyId"
+}
+
 // isTransient reports whether trying again soon may help.
 func isTransient(err error) bool {
 	var dns *net.DNSError

@@ -52,8 +52,29 @@ func removeOldParts(root *os.Root) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > partsKept {
-			_ = root.RemoveAll(e.Name())
+			removeUnlocked(root, e.Name(), e.IsDir())
 		}
+	}
+}
+
+// removeUnlocked removes what nobody is working on.
+func removeUnlocked(root *os.Root, name string, isDir bool) {
+	file, err := root.Open(name)
+	if err != nil {
+		return
+	}
+	lock := filelock.TryFile
+	if isDir {
+		lock = filelock.TryDirectory
+	}
+	err = lock(file)
+	if runtime.GOOS == "windows" {
+		file.Close() // it removes nothing that is open
+	} else {
+		defer file.Close()
+	}
+	if !errors.Is(err, filelock.ErrHeld) {
+		_ = root.RemoveAll(name)
 	}
 }
 
@@ -67,9 +88,17 @@ func shortHash(s string) string {
 // partialFile is a file that is not whole yet, under a name of its own.
 type partialFile struct {
 	*os.File
-	dir  *os.Root
-	name string
-	keep bool // whether a later run can go on with it
+	dir   *os.Root
+	name  string
+	keep  bool // whether a later run can go on with it
+	flush flusher
+}
+
+// Write implements io.Writer.
+func (p *partialFile) Write(b []byte) (n int, err error) {
+	n, err = p.File.Write(b)
+	p.flush.wrote(p.File, n)
+	return n, err
 }
 
 // openPartialFile opens the file that an earlier run has left under the id, or
@@ -129,12 +158,9 @@ func openLocked(open func() (*os.File, error), stat func() (fs.FileInfo, error),
 	return nil, filelock.ErrHeld
 }
 
-// abandon closes the file, which stays if a later run can go on with it. A nil
-// one is allowed.
+// abandon closes the file, which stays if a later run can go on with it. A sync
+// that is under way goes on, and the file is closed after it.
 func (p *partialFile) abandon() {
-	if p == nil || p.File == nil {
-		return
-	}
 	p.Close()
 	if !p.keep {
 		_ = p.dir.Remove(p.name)
@@ -150,9 +176,10 @@ func (p *partialFile) complete(ctx context.Context, name string, info ObjectInfo
 		_ = p.Chmod(info.Mode.Perm() &^ umask)
 	}
 	if err == nil && durable {
-		// What is left of the bytes may take the disk long. The file must stay
-		// open until that is over.
-		if err = waitFor(ctx, p.Sync, func() { p.abandon() }); ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		// What is left of the bytes may take the disk long.
+		err = waitFor(ctx, func() error { return p.flush.sync(p.File) })
+		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+			p.abandon()
 			return err
 		}
 	}

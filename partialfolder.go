@@ -18,7 +18,7 @@ type partialFolder struct {
 	parent *os.Root
 	name   string
 	keep   bool     // whether a later run can go on with it
-	lock   *os.File // that keeps other programs out; nil if nobody else knows the name
+	lock   *os.File // keeps other programs out
 }
 
 // openPartialFolder opens the folder that an earlier run has left under the id,
@@ -38,13 +38,15 @@ func openPartialFolder(parent *os.Root, id string) (*partialFolder, error) {
 		}
 		return file, err
 	}
+	stat := func() (fs.FileInfo, error) { return parent.Lstat(p.name) }
 	var err error
-	p.lock, err = openLocked(open, func() (fs.FileInfo, error) { return parent.Lstat(p.name) }, filelock.TryDirectory)
+	p.lock, err = openLocked(open, stat, filelock.TryDirectory)
 	if errors.Is(err, filelock.ErrHeld) {
 		p.name, p.keep = partName(""), false
-		err = parent.Mkdir(p.name, 0o777)
+		p.lock, err = openLocked(open, stat, filelock.TryDirectory)
 	}
 	if err == nil {
+		_ = parent.Chtimes(p.name, time.Now(), time.Now()) // it is not old
 		p.Root, err = parent.OpenRoot(p.name)
 	}
 	if err != nil {
@@ -63,9 +65,12 @@ func (p *partialFolder) close() {
 	}
 }
 
-// abandon closes the folder, which stays if a later run can go on with it.
+// abandon closes the folder, which stays if a later run can go on with it and
+// there is something in it.
 func (p *partialFolder) abandon() {
-	if !p.keep {
+	if p.keep {
+		_ = p.parent.Remove(p.name) // fails if it is not empty
+	} else {
 		_ = p.parent.RemoveAll(p.name)
 	}
 	p.close()

@@ -73,7 +73,7 @@ func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame)
 		defer close(r.done)
 		defer logPanic(s.log, "a download panicked")
 		r.path, r.err = s.receive(how.ctx, key, baseName(name), t, dir)
-		if r.err != nil {
+		if r.err != nil && how.ctx.Err() == nil {
 			s.log.Warn("a file could not be downloaded", "key", key, "error", r.err)
 		}
 	})
@@ -109,6 +109,9 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	prefix := key
 	if prefix[len(prefix)-1] != '/' { // as from Java
 		prefix += "/"
+	}
+	if _, err := splitKey(prefix); err != nil {
+		return "", err
 	}
 	if isAreaOfClients(prefix) {
 		return "", fmt.Errorf("the key %q is refused: it is no folder's, but all that a client has ever sent", key)

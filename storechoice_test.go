@@ -30,8 +30,9 @@ func TestRevokedClientGoesOn(t *testing.T) {
 	if err := a.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("what was under way: %v", err)
+	var te *crosscomm.TransferError
+	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); !errors.Is(err, fs.ErrPermission) || !errors.As(err, &te) {
+		t.Fatalf("what was under way: %v", err)
 	}
 	if err := testkit.Receive(t, revoked); err != nil {
 		t.Fatal(err)
@@ -43,8 +44,17 @@ func TestRevokedClientGoesOn(t *testing.T) {
 	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
 		t.Errorf("with the new key: %v", err)
 	}
-	if m := testkit.Receive(t, onServer); m.OSSKey == "" {
-		t.Errorf("got %s", m.Text())
+	if m := testkit.Receive(t, onServer); m.OSSKey != te.Key {
+		t.Errorf("it has not gone on with %q, but with %q", te.Key, m.OSSKey)
+	}
+	bucket := bucketOf(t, accessOf(t, server))
+	objects, err := bucket.ListObjects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	uploads, err := bucket.ListMultipartUploads()
+	if err != nil || len(objects.Objects) != 1 || len(uploads.Uploads) != 0 {
+		t.Errorf("%d objects and %d uploads, %v", len(objects.Objects), len(uploads.Uploads), err)
 	}
 }
 

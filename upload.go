@@ -52,7 +52,8 @@ func (s *Service) sendFile(ctx context.Context, content any, t MsgType, to strin
 	}
 	err = u.run(ctx, t)
 	if err != nil {
-		if !u.record.kept || isFinal(err) {
+		// With the next key of the client's own it can go on.
+		if !u.record.kept || isFinal(err) && !isVoidKey(err) {
 			u.withdraw(ctx)
 		}
 		err = &TransferError{Op: OpUpload, Key: u.key, Path: u.path, Err: pathless(err)}
@@ -110,7 +111,9 @@ const (
 	// cleanupTimeout bounds how long is tried to delete what was stored in vain,
 	// and cancelledTimeout if nobody wants to wait for it.
 	cleanupTimeout   = 5 * time.Second
-	cancelledTimeout = 300 * time.Millisecond
+	cancelledTimeout = 400 * time.Millisecond
+	// secondLook is how long after that is looked for more to delete.
+	secondLook = 150 * time.Millisecond
 )
 
 // cleanupContext is the context for deleting what was stored under ctx.
@@ -125,10 +128,23 @@ func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
 // withdraw deletes what was stored of something that will not be sent, as far
 // as that is possible soon.
 func (u *upload) withdraw(ctx context.Context) {
+	u.record.forget()
 	ctx, cancel := cleanupContext(ctx)
 	defer cancel()
-	u.record.forget()
-	if store, ok := u.store.(interface {
+	u.deleteAll(ctx, u.store)
+	// The store may just have been about to take what was cut. And if the key
+	// has become void, the server is just sending another one.
+	if sleep(ctx, secondLook) {
+		store, err := u.s.objectStore(ctx)
+		if err != nil {
+			store = u.store
+		}
+		u.deleteAll(ctx, store)
+	}
+}
+
+func (u *upload) deleteAll(ctx context.Context, store ObjectStore) {
+	if store, ok := store.(interface {
 		abortUploads(ctx context.Context, prefix string) error
 	}); ok {
 		_ = store.abortUploads(ctx, u.key)
@@ -136,14 +152,14 @@ func (u *upload) withdraw(ctx context.Context) {
 	keys := []string{u.key}
 	if strings.HasSuffix(u.key, "/") {
 		keys = nil
-		for o, err := range u.store.List(ctx, u.key) {
+		for o, err := range store.List(ctx, u.key) {
 			if err != nil {
 				return
 			}
 			keys = append(keys, o.Key)
 		}
 	}
-	_ = forEach(ctx, folderWorkers, keys, u.store.Delete)
+	_ = forEach(ctx, folderWorkers, keys, store.Delete)
 }
 
 // givenName is the base name of a path of this system, which may be ".".

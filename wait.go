@@ -28,25 +28,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // waitFor runs f, which nothing can interrupt, such as a sync of the disk, and
-// returns its error; or that of ctx, if it ends before. The function abandon, if
-// not nil, is then called when f has ended at last.
-func waitFor(ctx context.Context, f func() error, abandon func()) error {
-	done, left := make(chan error), make(chan struct{})
-	go func() {
-		err := f()
-		select {
-		case done <- err:
-		case <-left:
-			if abandon != nil {
-				abandon()
-			}
-		}
-	}()
+// returns its error; or that of ctx, if it ends before. Then f goes on alone.
+func waitFor(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		close(left)
 		return context.Cause(ctx)
 	}
 }

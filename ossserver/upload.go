@@ -26,7 +26,7 @@ func (req *request) serveUpload() error {
 		if err != nil {
 			return err
 		}
-		u, err := req.store.Initiate(req.key, header)
+		u, err := req.store.Initiate(req.r.Context(), req.key, header)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (req *request) completeUpload(id string) error {
 	for i, p := range doc.Part {
 		parts[i] = objects.CompletePart{Number: p.PartNumber, ETag: strings.Trim(p.ETag, `"`)}
 	}
-	o, err := req.store.Complete(req.key, id, parts)
+	o, err := req.store.Complete(req.r.Context(), req.key, id, parts)
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func TestCommitOfUnknownOutcome(t *testing.T) {
 	if _, err := s.Put(t.Context(), "k", strings.NewReader("old"), unknownSize); err != nil {
 		t.Fatal(err)
 	}
-	u, err := s.Initiate("u", nil)
+	u, err := s.Initiate(context.Background(), "u", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestCommitOfUnknownOutcome(t *testing.T) {
 	if err != nil || len(parts) != 1 {
 		t.Fatalf("parts: %+v, %v", parts, err)
 	}
-	if o, err := s.Complete("u", u.ID, []CompletePart{{1, parts[0].ETag}}); err != nil || o.Size != 4 {
+	if o, err := s.Complete(context.Background(), "u", u.ID, []CompletePart{{1, parts[0].ETag}}); err != nil || o.Size != 4 {
 		t.Errorf("completed: %+v, %v", o, err)
 	}
 }
@@ -179,7 +179,7 @@ func TestFailingDisk(t *testing.T) {
 	if _, err := s.Put(t.Context(), "k", strings.NewReader(old), unknownSize); err != nil {
 		t.Fatal(err)
 	}
-	u, err := s.Initiate("u", nil)
+	u, err := s.Initiate(context.Background(), "u", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

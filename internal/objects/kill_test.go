@@ -47,7 +47,7 @@ func putUntilKilled(dir string, run int) {
 		return err
 	}
 	complete := func(key string, i int) error {
-		u, err := s.Initiate(key, nil)
+		u, err := s.Initiate(context.Background(), key, nil)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func putUntilKilled(dir string, run int) {
 			}
 			parts = append(parts, objects.CompletePart{Number: n + 1, ETag: p.ETag})
 		}
-		_, err = s.Complete(key, u.ID, parts)
+		_, err = s.Complete(context.Background(), key, u.ID, parts)
 		return err
 	}
 	for _, key := range []string{"a", "b", "c"} {

@@ -53,7 +53,7 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, opts PutOption
 		Key: key, Size: d.Size, ETag: strings.ToUpper(hex.EncodeToString(d.MD5[:])), CRC: d.CRC,
 		Header: opts.Header, Blobs: []Blob{blob},
 	}
-	if err := s.replace(&o, opts.MustBeNew, nil); err != nil {
+	if err := s.replace(ctx, &o, opts.MustBeNew, nil); err != nil {
 		if !mayHaveCommitted(err) || !s.hasObject(o) {
 			s.removeBlobs(o.Blobs)
 		}
@@ -70,7 +70,7 @@ func (s *Store) hasObject(o Object) bool {
 
 // replace makes the key point to the object, and then deletes what it pointed
 // to before. The function also, if not nil, runs in the same transaction.
-func (s *Store) replace(o *Object, mustBeNew bool, also func(*bbolt.Tx) error) error {
+func (s *Store) replace(ctx context.Context, o *Object, mustBeNew bool, also func(*bbolt.Tx) error) error {
 	o.Modified = s.now().UTC().Truncate(time.Second)
 	value, err := json.Marshal(o)
 	if err != nil {
@@ -78,6 +78,10 @@ func (s *Store) replace(o *Object, mustBeNew bool, also func(*bbolt.Tx) error) e
 	}
 	var old []Blob
 	err = s.commits.update(true, func(tx *bbolt.Tx) error {
+		// Who has given up may have deleted the object already.
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		b := tx.Bucket(objectsBucket)
 		var before Object
 		err := get(b, []byte(o.Key), &before)

@@ -249,7 +249,7 @@ func TestUpload(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, objects.Limits{})
 	put(t, s, "k", "old")
-	u, err := s.Initiate("k", map[string]string{"content-type": "text/plain"})
+	u, err := s.Initiate(context.Background(), "k", map[string]string{"content-type": "text/plain"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,14 +279,14 @@ func TestUpload(t *testing.T) {
 		"another":      {{Number: 1, ETag: complete[1].ETag}},
 		"out of order": {complete[1], complete[0]},
 	} {
-		if _, err := s.Complete("k", u.ID, wrong); !errors.Is(err, objects.ErrPart) {
+		if _, err := s.Complete(context.Background(), "k", u.ID, wrong); !errors.Is(err, objects.ErrPart) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if got := read(t, s, "k"); got != "old" {
 		t.Errorf("before the end it is %q", got)
 	}
-	o, err := s.Complete("k", u.ID, complete)
+	o, err := s.Complete(context.Background(), "k", u.ID, complete)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,14 +312,14 @@ func TestUpload(t *testing.T) {
 		t.Errorf("%d blobs, %d of %d bytes used", n, s.Used(), o.Size)
 	}
 	// Its answer may have been lost.
-	if again, err := s.Complete("k", u.ID, complete); err != nil || again.ETag != o.ETag || again.CRC != o.CRC {
+	if again, err := s.Complete(context.Background(), "k", u.ID, complete); err != nil || again.ETag != o.ETag || again.CRC != o.CRC {
 		t.Errorf("completed again: %+v, %v", again, err)
 	}
-	if _, err := s.Complete("k", u.ID, complete[:2]); !errors.Is(err, objects.ErrNotFound) {
+	if _, err := s.Complete(context.Background(), "k", u.ID, complete[:2]); !errors.Is(err, objects.ErrNotFound) {
 		t.Errorf("completed again with other parts: %v", err)
 	}
 
-	u, err = s.Initiate("z", nil)
+	u, err = s.Initiate(context.Background(), "z", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,5 +380,53 @@ func TestConcurrentPuts(t *testing.T) {
 	readers.Wait()
 	if n := blobs(t, dir); n != 1 || s.Used() != 50_000 {
 		t.Errorf("%d blobs, %d bytes used", n, s.Used())
+	}
+}
+
+// cancelAtEnd ends a context when all has been read.
+type cancelAtEnd struct {
+	io.Reader
+	cancel context.CancelCauseFunc
+	cause  error
+}
+
+func (r cancelAtEnd) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		r.cancel(r.cause)
+	}
+	return n, err
+}
+
+// What was given up before it was in the index does not get there: who has given
+// it up may have deleted it already.
+func TestGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, objects.Limits{})
+	defer s.Close()
+	cause := errors.New("given up")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	if _, err := s.Put(ctx, "k", cancelAtEnd{strings.NewReader("text"), cancel, cause}, unknown); !errors.Is(err, cause) {
+		t.Errorf("Put: %v", err)
+	}
+	if _, err := s.Initiate(ctx, "k", nil); !errors.Is(err, cause) {
+		t.Errorf("Initiate: %v", err)
+	}
+	u, err := s.Initiate(context.Background(), "k", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.PutPart(context.Background(), "k", u.ID, 1, strings.NewReader("text"), objects.Expect{Size: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Complete(ctx, "k", u.ID, []objects.CompletePart{{Number: 1, ETag: p.ETag}}); !errors.Is(err, cause) {
+		t.Errorf("Complete: %v", err)
+	}
+	if _, err := s.Stat("k"); !errors.Is(err, objects.ErrNotFound) {
+		t.Errorf("it is there: %v", err)
+	}
+	if n := blobs(t, dir); n != 1 {
+		t.Errorf("%d blobs; there is one part", n)
 	}
 }

@@ -2,6 +2,7 @@ package objects_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc64"
@@ -93,7 +94,7 @@ func (w *countingWriter) ReadFrom(r io.Reader) (int64, error) {
 func TestManyParts(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, objects.Limits{})
-	u, err := s.Initiate("k", nil)
+	u, err := s.Initiate(context.Background(), "k", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func TestManyParts(t *testing.T) {
 		fmt.Fprint(&whole, "part ", i, " ")
 	}
 	all.Wait()
-	o, err := s.Complete("k", u.ID, parts)
+	o, err := s.Complete(context.Background(), "k", u.ID, parts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +160,7 @@ func TestConcurrentUpload(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, objects.Limits{})
 	for range 30 {
-		u, err := s.Initiate("k", nil)
+		u, err := s.Initiate(context.Background(), "k", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +178,7 @@ func TestConcurrentUpload(t *testing.T) {
 				}
 			})
 			all.Go(func() {
-				_, err := s.Complete("k", u.ID, complete)
+				_, err := s.Complete(context.Background(), "k", u.ID, complete)
 				if err != nil && !errors.Is(err, objects.ErrNotFound) && !errors.Is(err, objects.ErrPart) {
 					t.Error(err)
 				}
@@ -217,7 +218,7 @@ func TestExpireMany(t *testing.T) {
 				if _, err := s.Put(t.Context(), fmt.Sprint("k", i), strings.NewReader(""), unknown); err != nil {
 					t.Error(err)
 				}
-				if _, err := s.Initiate(fmt.Sprint("u", i), nil); err != nil {
+				if _, err := s.Initiate(context.Background(), fmt.Sprint("u", i), nil); err != nil {
 					t.Error(err)
 				}
 			}

@@ -47,10 +47,15 @@ func partKey(id string, number int) []byte {
 	return binary.BigEndian.AppendUint16([]byte(id+"\x00"), uint16(number))
 }
 
-// Initiate begins an upload.
-func (s *Store) Initiate(key string, header map[string]string) (Upload, error) {
+// Initiate begins an upload, unless ctx has ended.
+func (s *Store) Initiate(ctx context.Context, key string, header map[string]string) (Upload, error) {
 	u := Upload{Key: key, ID: strings.ToUpper(newName()), Initiated: s.now().UTC().Truncate(time.Second), Header: header}
-	return u, s.commits.update(false, func(tx *bbolt.Tx) error { return put(tx.Bucket(uploadsBucket), uploadKey(key, u.ID), u) })
+	return u, s.commits.update(false, func(tx *bbolt.Tx) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // nobody would know the upload's id
+		}
+		return put(tx.Bucket(uploadsBucket), uploadKey(key, u.ID), u)
+	})
 }
 
 // PutPart stores a part, in the place of an earlier one of the number. The errors
@@ -144,9 +149,9 @@ type CompletePart struct {
 // must be that of their numbers; parts that are not given are deleted. No byte
 // is copied. To complete an upload again, as a client does that has not got the
 // answer, gives the same object while the key points to it. The errors are
-// ErrNotFound, and ErrPart for a part that is not there, has another ETag, or is
-// out of order, for none at all, and if a part is put meanwhile.
-func (s *Store) Complete(key, id string, wanted []CompletePart) (Object, error) {
+// ErrNotFound, that of ctx, and ErrPart for a part that is not there, has another
+// ETag, or is out of order, for none at all, and if a part is put meanwhile.
+func (s *Store) Complete(ctx context.Context, key, id string, wanted []CompletePart) (Object, error) {
 	u, err := s.upload(key, id)
 	if errors.Is(err, ErrNotFound) {
 		return s.completed(key, id, wanted)
@@ -166,7 +171,7 @@ func (s *Store) Complete(key, id string, wanted []CompletePart) (Object, error) 
 	if s.limits.MaxObject > 0 && o.Size > s.limits.MaxObject {
 		return Object{}, ErrTooLarge
 	}
-	err = s.replace(&o, false, func(tx *bbolt.Tx) error {
+	err = s.replace(ctx, &o, false, func(tx *bbolt.Tx) error {
 		if tx.Bucket(uploadsBucket).Get(uploadKey(key, id)) == nil {
 			return ErrNotFound
 		}
