@@ -2,7 +2,6 @@ package crosscomm
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -123,12 +122,6 @@ func (k *accessKeys) refresh() {
 	if info, err := os.Stat(k.file); err == nil && !info.ModTime().Equal(k.written) {
 		_ = k.read()
 	}
-}
-
-func randomHex(bytes int) string {
-	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
 }
 
 // save writes the file anew, whole or not at all. Call it with mu held, or

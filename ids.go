@@ -1,6 +1,8 @@
 package crosscomm
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,8 +35,21 @@ func newMessageID(clientID string, now time.Time) string {
 	return clientID + "_" + strconv.FormatInt(now.UnixMilli(), 10) + "_" + random8()
 }
 
-func random8() string {
-	return uuid.NewString()[:8]
+// random8 is what the original takes from a random UUID.
+func random8() string { return randomHex(4) }
+
+// randomHex returns random bytes as twice as many digits.
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// shortHash is a name for what may be long, or have characters that a file
+// name cannot.
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:8])
 }
 
 // checkID says what is wrong with a client's id.

@@ -2,8 +2,6 @@ package crosscomm
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -29,7 +27,7 @@ const (
 // what no other may touch.
 func partName(id string) string {
 	if id == "" {
-		return partPrefix + random8() + random8() + partSuffix
+		return partPrefix + randomHex(8) + partSuffix
 	}
 	return partPrefix + shortHash(id) + partSuffix
 }
@@ -76,13 +74,6 @@ func removeUnlocked(root *os.Root, name string, isDir bool) {
 	if !errors.Is(err, filelock.ErrHeld) {
 		_ = root.RemoveAll(name)
 	}
-}
-
-// shortHash is a name for what may be long, or have characters that a file
-// name cannot.
-func shortHash(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:8])
 }
 
 // partialFile is a file that is not whole yet, under a name of its own.
