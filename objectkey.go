@@ -15,13 +15,20 @@ func baseName(name string) string {
 }
 
 // keyPrefix is where a client's objects lie. An id that would make another
-// path of it is escaped, and so is one that looks as if it were; the original
-// has no rule for these.
+// path of it is escaped, and so is one that looks as if it were, lest two
+// clients have the same; the original has no rule for these.
 func keyPrefix(clientID string) string {
-	if strings.ContainsAny(clientID, `/\%`) || clientID == "." || clientID == ".." {
+	if strings.ContainsAny(clientID, `/\`) || clientID == "." || clientID == ".." || looksEscaped(clientID) {
 		clientID = strings.ReplaceAll(url.PathEscape(clientID), ".", "%2E")
 	}
 	return "cross_comm/" + clientID + "/"
+}
+
+// looksEscaped reports whether s may be what url.PathEscape makes of something
+// else: "100%" never is.
+func looksEscaped(s string) bool {
+	_, err := url.PathUnescape(s)
+	return err == nil && strings.Contains(s, "%")
 }
 
 // isAreaOfClients reports whether the prefix is not that of one folder, but of
