@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,10 +41,11 @@ const (
 type accessKeys struct {
 	file string
 
-	mu      sync.Mutex
-	kept    keptKeys
-	written time.Time // when the file was that was read
-	looked  time.Time // when that was last compared
+	mu     sync.Mutex
+	kept   keptKeys
+	seen   fs.FileInfo // of the file that was read; nil if there was none yet
+	looked time.Time   // when that was last compared
+	voided func(clientID, id string)
 }
 
 // keptKeys is what the file has.
@@ -66,10 +68,10 @@ func openAccessKeys(dir string) (*accessKeys, error) {
 		return nil, err
 	}
 	defer unlock()
-	err = k.read()
+	k.kept, k.seen, err = readKeys(k.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		k.kept = keptKeys{ID: "CC" + strings.ToUpper(randomHex(10)), Secret: randomHex(20)}
-		err = k.save()
+		err = k.save(k.kept)
 	}
 	if err != nil {
 		return nil, err
@@ -77,32 +79,49 @@ func openAccessKeys(dir string) (*accessKeys, error) {
 	return k, nil
 }
 
-// read takes over what the file has. What is revoked stays so, whatever it says.
-// Call it with mu held, or before anybody else has k.
-func (k *accessKeys) read() error {
-	info, err := os.Stat(k.file)
+// readKeys returns what the file has, and which file that was.
+func readKeys(name string) (kept keptKeys, seen fs.FileInfo, err error) {
+	file, err := os.Open(name)
 	if err != nil {
-		return err
+		return kept, nil, err
 	}
-	data, err := os.ReadFile(k.file)
+	defer file.Close()
+	if seen, err = file.Stat(); err != nil {
+		return kept, nil, err
+	}
+	data, err := io.ReadAll(file)
 	if err != nil {
-		return err
+		return kept, nil, err
 	}
-	var kept keptKeys
 	err = json.Unmarshal(data, &kept)
 	if err == nil && (kept.ID == "" || kept.Secret == "") {
 		err = errors.New("it has no key")
 	}
 	if err != nil {
-		return fmt.Errorf("%s is damaged: %w (delete it to have new keys made; peers then need these)", k.file, err)
+		return kept, nil, fmt.Errorf("%s is damaged: %w (delete it to have new keys made; peers then need these)", name, err)
 	}
-	for id, n := range k.kept.Revoked {
-		if n > kept.Revoked[id] {
-			kept.revoke(id, n)
+	return kept, seen, nil
+}
+
+// merge takes over the revocations that the file has, with mu held. It returns
+// all that is in the file, and the ids of the clients' keys that have become
+// void. The pair stays, even if somebody has deleted the file and another program
+// has made new keys: the server's own way to its endpoint, and the clients that
+// are online, use this one until the program ends.
+func (k *accessKeys) merge() (inFile keptKeys, void map[string]string, err error) {
+	inFile, seen, err := readKeys(k.file)
+	if err != nil {
+		return inFile, nil, err
+	}
+	k.seen = seen
+	void = map[string]string{}
+	for client, n := range inFile.Revoked {
+		if was := k.kept.Revoked[client]; n > was {
+			void[client] = clientKeyID(client, was)
+			k.kept.revoke(client, n)
 		}
 	}
-	k.kept, k.written = kept, info.ModTime()
-	return nil
+	return inFile, void, nil
 }
 
 func (k *keptKeys) revoke(clientID string, times int) {
@@ -112,22 +131,49 @@ func (k *keptKeys) revoke(clientID string, times int) {
 	k.Revoked[clientID] = times
 }
 
-// refresh sees whether another program has written the file, with mu held. While
-// it cannot be read the keys stay as they are.
-func (k *accessKeys) refresh() {
-	if k.file == "" || time.Since(k.looked) < keysFresh {
+// onVoided sets what is called, with no lock held, when it is seen that another
+// program has revoked a client's keys: with the id of the one that was valid.
+func (k *accessKeys) onVoided(f func(clientID, id string)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.voided = f
+}
+
+func (k *accessKeys) tellVoided(void map[string]string) {
+	k.mu.Lock()
+	f := k.voided
+	k.mu.Unlock()
+	if f == nil {
 		return
 	}
-	k.looked = time.Now()
-	if info, err := os.Stat(k.file); err == nil && !info.ModTime().Equal(k.written) {
-		_ = k.read()
+	for client, id := range void {
+		f(client, id)
 	}
 }
 
-// save writes the file anew, whole or not at all. Call it with mu held, or
-// before anybody else has k.
-func (k *accessKeys) save() error {
-	data, err := json.MarshalIndent(k.kept, "", "  ")
+// refresh sees whether another program has written the file. While it cannot be
+// read the keys stay as they are.
+func (k *accessKeys) refresh() { k.tellVoided(k.look()) }
+
+func (k *accessKeys) look() (void map[string]string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.file == "" || time.Since(k.looked) < keysFresh {
+		return nil
+	}
+	k.looked = time.Now()
+	// Two programs may write within one tick of the file system's clock.
+	info, err := os.Stat(k.file)
+	if err != nil || k.seen != nil && os.SameFile(info, k.seen) && info.ModTime().Equal(k.seen.ModTime()) && info.Size() == k.seen.Size() {
+		return nil
+	}
+	_, void, _ = k.merge()
+	return void
+}
+
+// save writes the file anew, whole or not at all, with its lock held.
+func (k *accessKeys) save(kept keptKeys) error {
+	data, err := json.MarshalIndent(kept, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -157,17 +203,20 @@ func (k *accessKeys) save() error {
 func (k *accessKeys) all() (id, secret string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refresh()
 	return k.kept.ID, k.kept.Secret
 }
 
 // ofClient returns the pair that the client is given now.
 func (k *accessKeys) ofClient(clientID string) (id, secret string) {
+	k.refresh()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refresh()
-	id = clientKeyMark + strconv.Itoa(k.kept.Revoked[clientID]) + "." + base64.RawURLEncoding.EncodeToString([]byte(clientID))
+	id = clientKeyID(clientID, k.kept.Revoked[clientID])
 	return id, k.calculate(id)
+}
+
+func clientKeyID(clientID string, revoked int) string {
+	return clientKeyMark + strconv.Itoa(revoked) + "." + base64.RawURLEncoding.EncodeToString([]byte(clientID))
 }
 
 func (k *accessKeys) calculate(id string) string {
@@ -179,23 +228,32 @@ func (k *accessKeys) calculate(id string) string {
 // revoke makes the keys void that the client has been given so far, also by
 // other programs on the directory.
 func (k *accessKeys) revoke(clientID string) error {
-	unlock, err := filelock.Lock(k.file+".lock", keysLockTimeout)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err == nil {
-		defer unlock()
-		if err = k.read(); errors.Is(err, fs.ErrNotExist) {
-			err = nil // it is written anew
-		}
-	}
-	k.kept.revoke(clientID, k.kept.Revoked[clientID]+1)
-	if err == nil {
-		err = k.save()
-	}
+	void, err := k.addRevocation(clientID)
+	k.tellVoided(void)
 	if err != nil {
 		return fmt.Errorf("the keys of %q stay valid after a restart: %w", clientID, err)
 	}
 	return nil
+}
+
+// addRevocation also returns what other programs have made void.
+func (k *accessKeys) addRevocation(clientID string) (void map[string]string, err error) {
+	unlock, err := filelock.Lock(k.file+".lock", keysLockTimeout)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var inFile keptKeys
+	if err == nil {
+		defer unlock()
+		if inFile, void, err = k.merge(); errors.Is(err, fs.ErrNotExist) {
+			inFile, err = k.kept, nil // it is written anew
+		}
+	}
+	k.kept.revoke(clientID, k.kept.Revoked[clientID]+1)
+	if err == nil {
+		inFile.Revoked = k.kept.Revoked
+		err = k.save(inFile)
+	}
+	return void, err
 }
 
 // clientOf returns whose key it is: "" for that which may do all.

@@ -89,6 +89,100 @@ func TestRevocationsOfTwoPrograms(t *testing.T) {
 	}
 }
 
+// A revocation is seen whatever the clock says, and told once.
+func TestRevocationOfAnotherProgramIsTold(t *testing.T) {
+	dir := t.TempDir()
+	one, err := openAccessKeys(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := openAccessKeys(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	one.onVoided(func(client, id string) {
+		now, _ := one.ofClient(client) // it may ask
+		if _, twice := told[id]; twice || now == id {
+			t.Errorf("%s of %s is told, now it is %s", id, client, now)
+		}
+		told[id] = client
+	})
+	then := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for range 3 {
+		id, _ := one.ofClient("a")
+		if err := two.revoke("a"); err != nil {
+			t.Fatal(err)
+		}
+		// As on a file system that knows no fractions of seconds.
+		if err := os.Chtimes(two.file, then, then); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			one.looked = time.Time{} // as if a second had passed
+			one.refresh()
+		}
+		if told[id] != "a" {
+			t.Errorf("%s was not told", id)
+		}
+	}
+	b, _ := one.ofClient("b")
+	if err := two.revoke("b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.revoke("c"); err != nil { // which reads the file at once
+		t.Fatal(err)
+	}
+	if told[b] != "b" || len(told) != 4 {
+		t.Errorf("told were %v", told)
+	}
+}
+
+// When the file was deleted, and another program has made new keys, one that
+// runs goes on with those that it has given out, and leaves the new ones alone.
+func TestKeysMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *accessKeys {
+		t.Helper()
+		k, err := openAccessKeys(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	running := open()
+	id, secret := running.all()
+	a, _ := running.ofClient("a")
+	if err := os.Remove(running.file); err != nil {
+		t.Fatal(err)
+	}
+	other := open()
+	newID, newSecret := other.all()
+	if newID == id || newSecret == secret {
+		t.Fatal("the keys are the old ones")
+	}
+	if err := other.revoke("a"); err != nil {
+		t.Fatal(err)
+	}
+	running.looked = time.Time{} // as if a second had passed
+	if _, ok := running.secret(a); ok {
+		t.Error("the key that was revoked is valid")
+	}
+	if got, ok := running.secret(id); !ok || got != secret {
+		t.Error("the program has lost its own keys")
+	}
+	if err := running.revoke("b"); err != nil {
+		t.Fatal(err)
+	}
+	after := open()
+	if got, gotSecret := after.all(); got != newID || gotSecret != newSecret {
+		t.Errorf("got %s, want %s", got, newID)
+	}
+	if after.kept.Revoked["a"] != 1 || after.kept.Revoked["b"] != 1 {
+		t.Errorf("got %v", after.kept.Revoked)
+	}
+}
+
 func FuzzAccessKeyID(f *testing.F) {
 	f.Add("client.0.cm9ib3Q")
 	f.Add("client.00.cm9ib3Q")

@@ -53,6 +53,7 @@ func (srv *server) openEndpoint() (*endpoint, error) {
 		return nil, err
 	}
 	e := &endpoint{keys: keys}
+	keys.onVoided(srv.renewAccess)
 	e.server, err = ossserver.New(ossserver.Config{
 		Dir: filepath.Join(cfg.DataDir, "objects"), Bucket: bucketName, Secret: keys.secret, Allow: keys.allow,
 		MaxObject: cfg.MaxFileSize, Quota: cfg.Quota, ObjectTTL: cfg.KeepFiles, Logger: cfg.Logger,

@@ -58,6 +58,39 @@ func TestRevokedClientGoesOn(t *testing.T) {
 	}
 }
 
+// What another program on the directory revokes ends within a second, and the
+// client goes on with another key, without a new login.
+func TestRevokedByAnotherProgram(t *testing.T) {
+	dataDir := t.TempDir()
+	server := startServer(t, crosscomm.Config{DataDir: dataDir})
+	stolen := bucketOf(t, clientAccess(t, server, "a"))
+	a := newClient(t, server.addr, "a", crosscomm.Config{})
+	onClient := collect(a, crosscomm.ListenerOptions{})
+	if err := a.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(testkit.WriteTree(t, t.TempDir(), map[string]string{"f": "x"}), "f")
+	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, DataDir: dataDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.RevokeFileAccess("a"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the key is void", func() bool { return stolen.PutObject("cross_comm/a/x", strings.NewReader("x")) != nil })
+	// The new key is there before anything that the server sends from now on.
+	if err := server.SendMessage(testContext(t), "x", crosscomm.TypeText, "a"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Receive(t, onClient)
+	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
+		t.Errorf("with the new key: %v", err)
+	}
+}
+
 // A client that meets another server after a reconnect uses that one's store,
 // or none; the error says what is the matter.
 func TestAnotherServerAfterReconnect(t *testing.T) {
