@@ -20,19 +20,25 @@ type traits struct {
 // without changing it, and the directory may have rules of its own. Nobody may
 // write what came from another machine but its owner and group.
 func traitsOf(root *os.Root) (t traits, err error) {
+	const apple = runtime.GOOS == "darwin" || runtime.GOOS == "ios"
 	name := partName("")
 	file, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o777)
 	if err != nil {
 		return t, err
 	}
 	info, err := file.Stat()
-	other, otherErr := root.Lstat(strings.ToUpper(name))
+	_, otherErr := root.Lstat(strings.ToUpper(name))
 	if err = errors.Join(err, file.Close(), root.Remove(name)); err != nil {
 		return t, err
 	}
 	t.umask = ^info.Mode().Perm()&0o777 | 0o002
-	t.fold = otherErr == nil && os.SameFile(info, other)
+	switch {
+	case otherErr == nil: // the name is random: nobody else's file has it
+		t.fold = true
+	case !errors.Is(otherErr, fs.ErrNotExist):
+		t.fold = runtime.GOOS == "windows" || apple
+	}
 	// Elsewhere such a directory is mostly one of Windows' file systems.
-	t.windows = runtime.GOOS == "windows" || t.fold && runtime.GOOS != "darwin" && runtime.GOOS != "ios"
+	t.windows = runtime.GOOS == "windows" || t.fold && !apple
 	return t, nil
 }
