@@ -9,8 +9,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxName is how many bytes a file name may have nearly everywhere.
-const maxName = 255
+const (
+	// maxName is how many bytes a file name may have nearly everywhere.
+	maxName = 255
+	// maxKey is more than any store known takes, and any path of a sender's
+	// has. A longer key, which a message may have, could nest directories so
+	// deeply that it takes seconds, and nobody gets rid of them again.
+	maxKey = 4096
+)
 
 // namer gives the objects of a folder names on this machine: relative paths
 // with slashes. It keeps keys that this machine cannot tell apart, or hold, out
@@ -60,6 +66,9 @@ func (n *namer) dirs(segments []string) string {
 // splitKey splits a key at its slashes. Empty segments and "." mean nothing, as
 // for Python's Path.
 func splitKey(key string) ([]string, error) {
+	if len(key) > maxKey {
+		return nil, fmt.Errorf("the key is refused: it has %d bytes, more than %d", len(key), maxKey)
+	}
 	if strings.HasPrefix(key, "/") || strings.HasPrefix(key, `\`) {
 		return nil, fmt.Errorf("the key %q is refused: it begins with a slash, and would be an absolute path", key)
 	}
@@ -102,10 +111,17 @@ func (n *namer) segment(dir, segment string, isDir bool) string {
 
 func (n *namer) folded(name string) string {
 	if n.fold {
-		return strings.ToLower(strings.ToUpper(name))
+		return foldCase(name)
 	}
 	return name
 }
+
+// foldCase makes the same of names that differ only in the case of letters. Some
+// file systems take more for the same: macOS's and Linux's with casefold é in one
+// character and in two, these also ß and ss. To know that takes Unicode's tables,
+// which are no reason for a dependency; of two files of a folder with such names
+// only the one written last is there.
+func foldCase(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 // reserved are the devices of Windows, which are so with any extension.
 var reserved = map[string]bool{
@@ -142,7 +158,7 @@ func legalName(segment string, windows bool) string {
 	if base, _, _ := strings.Cut(strings.ToLower(name), "."); windows && reserved[strings.TrimSpace(base)] {
 		name = "_" + name
 	}
-	if isPartName(strings.ToLower(name)) { // only our own are deleted when they are old
+	if isPartName(foldCase(name)) { // only our own are deleted when they are old
 		name = "%2E" + name[1:]
 	}
 	if len(name) > maxName {

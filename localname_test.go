@@ -25,7 +25,8 @@ func TestNamer(t *testing.T) {
 		{fold: true, keys: []string{strings.Repeat("y", 251) + ".txt", strings.Repeat("Y", 251) + ".txt"}, want: []string{strings.Repeat("y", 251) + ".txt", strings.Repeat("Y", 249) + "~2.txt"}},
 		{windows: true, keys: []string{"COM¹", "conin$.txt", "nul .txt", "x. ", "com0"}, want: []string{"_COM¹", "_conin$.txt", "_nul .txt", "x.%20", "com0"}},
 		// What looks as if it were ours to delete.
-		{keys: []string{".crosscomm-0011.part", "a/.Crosscomm-x.PART/b", ".crosscomm-x.parts"}, want: []string{"%2Ecrosscomm-0011.part", "a/%2ECrosscomm-x.PART/b", ".crosscomm-x.parts"}},
+		{keys: []string{".crosscomm-0011.part", "a/.Crosscomm-x.PART/b", ".croſſcomm-x.part", ".crosscomm-x.parts"}, want: []string{"%2Ecrosscomm-0011.part", "a/%2ECrosscomm-x.PART/b", "%2Ecroſſcomm-x.part", ".crosscomm-x.parts"}},
+		{windows: true, keys: []string{"LPT³.a.b", "aux:x", "CONOUT$", "com1 . x", "a. .", ". .", "..."}, want: []string{"_LPT³.a.b", "aux%3Ax", "_CONOUT$", "_com1 . x", "a. %2E", ". %2E", "..%2E"}},
 	} {
 		n := newNamer(traits{fold: c.fold, windows: c.windows})
 		for i, key := range c.keys {
@@ -41,9 +42,24 @@ func TestNamer(t *testing.T) {
 	}
 }
 
+// A key that a store can have, and a message may name, has a name; one that is
+// there only to make trouble is refused at once.
+func TestLongKeys(t *testing.T) {
+	n := newNamer(traits{})
+	long := strings.Repeat("a/", maxKey/2-1) + "ab"
+	if name, err := n.file(long); err != nil || name != long {
+		t.Errorf("got %d bytes, %v", len(name), err)
+	}
+	for _, key := range []string{long + "c", strings.Repeat("/./", maxKey) + "a", strings.Repeat("a/", 1<<20)} {
+		if _, err := n.dir(key); err == nil || len(err.Error()) > 100 {
+			t.Errorf("%d bytes: got %v", len(key), err)
+		}
+	}
+}
+
 // No key makes a name that is not below the directory, or that two keys share.
 func FuzzNamer(f *testing.F) {
-	for _, key := range []string{"a/b", "../x", "a/../b", `a\..\b`, "/x", "a//b/./c", "con/aux.txt", "x\x00y", strings.Repeat("é", 200), "a~2", "A"} {
+	for _, key := range []string{"a/b", "../x", "a/../b", `a\..\b`, "/x", "a//b/./c", "con/aux.txt", "x\x00y", strings.Repeat("é", 200), "a~2", "A", "con", "CONIN$.x", "com¹ .x", "a:b. ", "x" + strings.Repeat(". ", 200)} {
 		f.Add(key, "A/B", true, true)
 		f.Add("a", key, false, false)
 	}
@@ -61,6 +77,12 @@ func FuzzNamer(f *testing.F) {
 			for s := range strings.SplitSeq(name, "/") {
 				if s == "" || s == "." || s == ".." || len(s) > maxName {
 					t.Errorf("%q became %q", key, name)
+				}
+				// As filepath.IsLocal sees it on Windows, where it asks also what is
+				// in front of an extension.
+				base, _, _ := strings.Cut(strings.ToLower(s), ".")
+				if windows && (strings.ContainsAny(s, `<>:"|?*\`) || strings.TrimRight(s, ". ") != s || reserved[strings.TrimRight(base, " ")]) {
+					t.Errorf("%q became %q on Windows", key, name)
 				}
 			}
 			segments, err := splitKey(key)
