@@ -31,11 +31,11 @@ fuzz: ## each target for FUZZTIME
 	done
 
 cover:
-	go test -coverprofile=coverage.out -coverpkg=.,./internal/...,./cmd/... ./...
+	go test -coverprofile=coverage.out -coverpkg=.,./internal/...,./ossserver/...,./cmd/... ./...
 	go tool cover -func=coverage.out | tail -1
 
 bench:
-	go test -run '^$$' -bench . -benchmem . ./internal/...
+	go test -run '^$$' -bench . -benchmem . ./internal/... ./ossserver
 
 bench-files: ## large and many files against the real pywayne; it fails if a goal is missed
 	go test -run '^$$' -bench Files -benchtime 1x -timeout 20m ./interop/
@@ -46,4 +46,4 @@ cross: ## the systems that users run; arm is 32 bit
 		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} go build ./...; \
 	done
 	CGO_ENABLED=0 GOOS=windows go vet ./...
-	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "testing with 32 bits"; CGO_ENABLED=0 GOARCH=386 go test . ./internal/...; fi
+	@if [ "$$(go env GOARCH)" = amd64 ]; then echo "testing with 32 bits"; CGO_ENABLED=0 GOARCH=386 go test . ./internal/... ./ossserver; fi

@@ -383,18 +383,15 @@ func TestNothingStaysOfFailedUploads(t *testing.T) {
 	for name, typ := range map[string]crosscomm.MsgType{"too large": crosscomm.TypeFile, "folder": crosscomm.TypeFolder} {
 		began := time.Now()
 		err := a.SendMessage(testContext(t), filepath.Join(dir, name), typ, "server")
-		if err == nil || !strings.Contains(err.Error(), "InsufficientStorage") {
+		if !errors.Is(err, crosscomm.ErrNoRoom) {
 			t.Errorf("%s: got %v after %v", name, err, time.Since(began))
 		}
 		nothing(name)
 	}
 	// One that changes while it is sent.
 	path := filepath.Join(dir, "fits")
-	changing := newClient(t, server.addr, "b", crosscomm.Config{OnProgress: func(p crosscomm.Progress) {
-		if p.Bytes > 1<<20 && !p.Done {
-			_ = os.Truncate(path, 1000)
-		}
-	}})
+	cable := &cutter{limit: 4 << 20, reached: func() { _ = os.Truncate(path, 1000) }}
+	changing := newClient(t, server.addr, "b", crosscomm.Config{DialContext: cable.dial})
 	if err := changing.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package crosscomm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -154,8 +155,8 @@ type Config struct {
 	ObjectStore ObjectStore
 	// MaxDownloads is how many images, files and folders are downloaded at a
 	// time: 4 if zero. The others wait; those of different senders come by
-	// turns, and one sender has at most one less than all, if there is more
-	// than one. When 5,000 of a sender wait, the messages of further ones come
+	// turns, and if it is more than 1, one sender has at most one less. When
+	// 5,000 of a sender wait, the messages of further ones come
 	// with an error.
 	MaxDownloads int
 	// MaxDownloadSize bounds the bytes of an image, a file or a folder that is
@@ -193,11 +194,15 @@ func (o OSSConfig) String() string {
 	if o.AccessKeySecret != "" {
 		secret = "(hidden)"
 	}
-	return fmt.Sprintf("{Endpoint:%s BucketName:%s AccessKeyID:%s AccessKeySecret:%s}", o.Endpoint, o.BucketName, o.AccessKeyID, secret)
+	return fmt.Sprintf("{Endpoint:%s BucketName:%s AccessKeyID:%s AccessKeySecret:%s Region:%s}", o.Endpoint, o.BucketName, o.AccessKeyID, secret, o.Region)
 }
 
 // GoString is String: %#v shall not print the secret either.
 func (o OSSConfig) GoString() string { return o.String() }
+
+// MarshalJSON is String for JSON, in which logs may be, too: the secret must be
+// stored otherwise.
+func (o OSSConfig) MarshalJSON() ([]byte, error) { return json.Marshal(o.String()) }
 
 // LogValue is String for slog.
 func (o OSSConfig) LogValue() slog.Value { return slog.StringValue(o.String()) }

@@ -22,6 +22,10 @@ import (
 // share a commit.
 const folderWorkers = 24
 
+// maxFolder bounds the files of a folder that is received, for the memory that
+// their names take.
+const maxFolder = 1_000_000
+
 // download brings objects of a store into a directory. Nothing is written
 // outside of it, whatever the keys, and whatever symbolic links are in it.
 type download struct {
@@ -33,6 +37,7 @@ type download struct {
 	told  *progress
 	names *namer
 	lazy  bool // small files are synced when all are there
+	own   bool // what else is in the directory is of an earlier try
 	traits
 	size *atomic.Int64 // of all files that are taken
 }
@@ -47,7 +52,8 @@ type download struct {
 // the store has one). What is there already is not transferred again, and what
 // was cut goes on where it stopped, also when another program calls this: of a
 // file from 1 MiB on, within a week. It returns within a second after ctx has
-// ended. Names that this machine could not hold, or tell apart, are changed.
+// ended. Names that this machine could not hold are changed, and so
+// are those of one call that differ only in case where that does not count.
 //
 // The error is a *[TransferError] with the reason in it, such as fs.ErrNotExist,
 // [ErrTooLarge] or the context's, or [ErrNoObjectStore]. It needs no login if
@@ -60,11 +66,18 @@ func (s *Service) DownloadFileManually(ctx context.Context, ossKey, directory st
 			return d.manualFolder(ctx, ossKey)
 		}
 		name, err := d.file(ctx, ossKey)
-		if errors.Is(err, fs.ErrNotExist) && d.hasBelow(ctx, ossKey+"/") {
-			d.names = newNamer(d.traits)
-			return d.manualFolder(ctx, ossKey+"/")
+		if !errors.Is(err, fs.ErrNotExist) {
+			return name, err
 		}
-		return name, err
+		below, listErr := d.hasBelow(ctx, ossKey+"/")
+		if listErr != nil {
+			return name, listErr
+		}
+		if !below {
+			return name, err
+		}
+		d.names = newNamer(d.traits)
+		return d.manualFolder(ctx, ossKey+"/")
 	})
 	if err != nil {
 		return "", fmt.Errorf("crosscomm: DownloadFileManually: %w", err)
@@ -101,7 +114,8 @@ func (s *Service) transferToDir(ctx context.Context, key, name, dir string, f fu
 	return s.downloadTo(ctx, key, name, dir, f)
 }
 
-// placeOf is the same for all that write to the same names.
+// placeOf is the same for all that would do the same. (Those that only share some
+// files are kept apart by the locks of these.)
 func placeOf(dir, key string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	return dir + "\x00" + strings.TrimSuffix(key, "/"), err
@@ -155,11 +169,11 @@ func (s *Service) downloadTo(ctx context.Context, key, name, dir string, f func(
 func (d *download) path(name string) string { return filepath.Join(d.dir, filepath.FromSlash(name)) }
 
 // hasBelow reports whether there is any object below the prefix.
-func (d *download) hasBelow(ctx context.Context, prefix string) bool {
+func (d *download) hasBelow(ctx context.Context, prefix string) (bool, error) {
 	for _, err := range d.store.List(ctx, prefix) {
-		return err == nil
+		return err == nil, err
 	}
-	return false
+	return false, nil
 }
 
 // file downloads the object to its place, and returns that.
@@ -192,6 +206,9 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 			files = append(files, o.Key)
 			total += o.Size
 		}
+		if len(files)+len(dirs) > maxFolder {
+			return fmt.Errorf("the folder has more than %d files", maxFolder)
+		}
 	}
 	slices.Sort(files) // so that each gets the same name again
 	slices.Sort(dirs)
@@ -212,13 +229,20 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 	}
 	for _, key := range dirs {
 		name, err := d.names.dir(key)
-		if err == nil {
-			err = d.root.MkdirAll(name, 0o777)
-		}
 		if err != nil {
 			return err
 		}
 		names[key] = name
+	}
+	if d.own {
+		if err := d.removeOthers(files, dirs, names); err != nil {
+			return err
+		}
+	}
+	for _, key := range dirs {
+		if err := d.root.MkdirAll(names[key], 0o777); err != nil {
+			return err
+		}
 	}
 	d.lazy = true
 	err := forEach(ctx, folderWorkers, files, func(ctx context.Context, key string) error {
@@ -236,6 +260,39 @@ func (d *download) folder(ctx context.Context, prefix string) error {
 		return err
 	}
 	return forEach(ctx, folderWorkers, dirs, func(ctx context.Context, key string) error { return d.chmodDir(ctx, key, names[key]) })
+}
+
+// removeOthers removes what an earlier try has left that is no more in the
+// store, or is a directory there and a file here, or the reverse.
+func (d *download) removeOthers(files, dirs []string, names map[string]string) error {
+	isFile, isDir := map[string]bool{}, map[string]bool{".": true}
+	for _, key := range files {
+		isFile[names[key]] = true
+		addParents(isDir, names[key])
+	}
+	for _, key := range dirs {
+		isDir[names[key]] = true
+		addParents(isDir, names[key])
+	}
+	return fs.WalkDir(d.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && isDir[name], !e.IsDir() && (isFile[name] || isPartName(path.Base(name))):
+			return nil
+		}
+		err = d.root.RemoveAll(name)
+		if err == nil && e.IsDir() {
+			err = fs.SkipDir
+		}
+		return err
+	})
+}
+
+func addParents(dirs map[string]bool, name string) {
+	for dir := path.Dir(name); !dirs[dir]; dir = path.Dir(dir) {
+		dirs[dir] = true
+	}
 }
 
 // sync makes the small files of a folder durable. One by one, as they came, it

@@ -112,15 +112,19 @@ func (s *Service) FileAccess(addr string) (OSSConfig, error) {
 // RevokeFileAccess makes the access keys void that a server's endpoint has
 // given to the client so far, for whoever has got hold of one; what is under way
 // with them is cut. The client itself is given another one, at once if it is
-// online. The errors are those of [Service.FileAccess], and that of the file
+// online. A server that is another program on the same directory sees it when a
+// key is next used, a second later at most. The errors are those of [Service.FileAccess], and that of the file
 // that keeps the keys; the keys are void then, but only as long as this program
-// runs.
+// runs; and [ErrReceiver] for what cannot be a client's id.
 func (s *Service) RevokeFileAccess(clientID string) error {
 	if s.server == nil {
 		return wrongRole("RevokeFileAccess", Server)
 	}
 	if s.cfg.DataDir == "" {
 		return fmt.Errorf("crosscomm: RevokeFileAccess: %w: Config.DataDir is empty", ErrNoObjectStore)
+	}
+	if err := checkID(clientID); err != nil {
+		return fmt.Errorf("crosscomm: RevokeFileAccess: %w: %w", ErrReceiver, err)
 	}
 	keys, err := s.server.accessKeys()
 	if err == nil {
@@ -202,9 +206,9 @@ func isForEndpoint(r *http.Request) bool {
 // serveEndpoint serves a request of an OSS client until it is done, or the
 // server stops.
 func (srv *server) serveEndpoint(run *serverRun, w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(run.ctx, cancel)()
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(run.ctx, func() { cancel(errStopped) })()
 	run.endpoint.server.ServeHTTP(w, r.WithContext(ctx))
 }
 

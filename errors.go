@@ -34,10 +34,10 @@ var (
 	// sent.
 	ErrContent = errors.New("bad content")
 
-	// ErrTooLarge: the message is larger than the receiver would take, and was
-	// not sent; or, from ListClients, the answer exceeds Config.MaxMessageSize;
+	// ErrTooLarge: the message is larger than the receiver would take, or a file
+	// larger than the store takes, and was not sent; or, from ListClients, the answer exceeds Config.MaxMessageSize;
 	// or a download exceeds Config.MaxDownloadSize.
-	ErrTooLarge = errors.New("message too large")
+	ErrTooLarge = errors.New("too large")
 
 	// ErrReceiver: the id of the receiver is empty or malformed. Nothing was
 	// sent.
@@ -52,6 +52,14 @@ var (
 	// no server that has a data directory. The error says which settings are
 	// missing. Nothing was sent.
 	ErrNoObjectStore = errors.New("no object store")
+
+	// ErrNoRoom: the store has no room left for a file, or the sender's quota is
+	// used up. Nothing was sent.
+	ErrNoRoom = errors.New("no room left in the object store")
+
+	// ErrAccess: the store refuses the access key, or does not let it do that.
+	// The error is also fs.ErrPermission.
+	ErrAccess = errors.New("the object store denies access")
 
 	// ErrInUse: another server has Config.DataDir open.
 	ErrInUse = ossserver.ErrInUse

@@ -112,14 +112,14 @@ func TestFilesNotSent(t *testing.T) {
 		text    string
 	}{
 		"missing":          {filepath.Join(dir, "none"), crosscomm.TypeFile, fs.ErrNotExist, "none"},
-		"a folder as file": {filepath.Join(dir, "folder"), crosscomm.TypeFile, nil, "send it as folder"},
-		"a file as folder": {filepath.Join(dir, "file"), crosscomm.TypeFolder, nil, "send it as file"},
+		"a folder as file": {filepath.Join(dir, "folder"), crosscomm.TypeFile, crosscomm.ErrContent, "send it as folder"},
+		"a file as folder": {filepath.Join(dir, "file"), crosscomm.TypeFolder, crosscomm.ErrContent, "send it as file"},
 		"a device":         {os.DevNull, crosscomm.TypeFile, nil, "no regular file"},
 		"no path":          {42, crosscomm.TypeFile, crosscomm.ErrContent, "path"},
 		"empty":            {"", crosscomm.TypeImage, crosscomm.ErrContent, "empty"},
 		"unreadable":       {filepath.Join(dir, "folder"), crosscomm.TypeFolder, fs.ErrPermission, filepath.Join("folder", "b")},
-		"too large":        {filepath.Join(dir, "large"), crosscomm.TypeFile, nil, "EntityTooLarge"},
-		"one too large":    {filepath.Join(dir, "with large"), crosscomm.TypeFolder, nil, filepath.Join("with large", "large")},
+		"too large":        {filepath.Join(dir, "large"), crosscomm.TypeFile, crosscomm.ErrTooLarge, "EntityTooLarge"},
+		"one too large":    {filepath.Join(dir, "with large"), crosscomm.TypeFolder, crosscomm.ErrTooLarge, filepath.Join("with large", "large")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if readsAll && name == "unreadable" {

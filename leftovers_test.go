@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -169,6 +170,55 @@ func TestInboxStaysClean(t *testing.T) {
 		t.Fatal(m.Err())
 	}
 	testkit.SameTree(t, testkit.ReadTree(t, m.Path()), map[string]string{"f/a": "a", "f/b": "b"})
+}
+
+// A folder that was cut and has changed at the store meanwhile is received as it
+// is now: without what was deleted, also where a directory has become a file, or
+// a file a directory.
+func TestCutFolderThatHasChanged(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	store := newMemStore(map[string]string{"f/gone/x": "x", "f/stays": "s", "f/file": "1", "f/dir/y": "y", "f/z": "never"})
+	_, got, dir := receiver(t, server.addr, store)
+	sender := loginRaw(t, server.addr, "sender")
+	cut := errors.New("cut")
+	store.beforeGet = func(_ context.Context, key string) error {
+		if key == "f/z" {
+			for len(testkit.ReadTree(t, dir)) < 4 { // the others are there
+				runtime.Gosched()
+			}
+			return cut
+		}
+		return nil
+	}
+	sender.write(fileFrame("sender", "receiver", "folder", "x", "f/"))
+	if m := testkit.Receive(t, got); !errors.Is(m.Err(), cut) {
+		t.Fatal(m.Err())
+	}
+	if len(parts(t, dir)) == 0 {
+		t.Fatal("nothing was left")
+	}
+	store.beforeGet = nil
+	now := map[string]string{"f/stays": "s", "f/file/1": "1", "f/dir": "y"}
+	store.objects = newMemStore(now).objects
+	sender.write(fileFrame("sender", "receiver", "folder", "x", "f/"))
+	m := testkit.Receive(t, got)
+	if m.Err() != nil {
+		t.Fatal(m.Err())
+	}
+	testkit.SameTree(t, testkit.ReadTree(t, m.Path()), now)
+}
+
+// A key below which nothing can be listed is not told to be missing.
+func TestListFails(t *testing.T) {
+	store := newMemStore(map[string]string{"f/a": "a"})
+	store.listErr = errors.New("no list today")
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, ObjectStore: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := svc.DownloadFileManually(testContext(t), "f", t.TempDir()); !errors.Is(err, store.listErr) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // Of an object that changes while it comes only what it is in the end is on the

@@ -25,6 +25,7 @@ type memStore struct {
 	modes   map[string]fs.FileMode
 	gets    []string
 	sizes   map[string]int64 // that List tells in place of the true ones
+	listErr error            // what List fails with; nil if it does not
 }
 
 func newMemStore(objects map[string]string) *memStore {
@@ -68,6 +69,9 @@ func (s *memStore) Get(ctx context.Context, key string, offset int64) (io.ReadCl
 	if err != nil {
 		return nil, info, err
 	}
+	if offset > 0 && offset >= info.Size {
+		return nil, info, crosscomm.ErrShorter
+	}
 	return io.NopCloser(bytes.NewReader(s.objects[key][offset:])), info, nil
 }
 
@@ -79,15 +83,24 @@ func (s *memStore) Stat(_ context.Context, key string) (crosscomm.ObjectInfo, er
 
 func (s *memStore) List(_ context.Context, prefix string) iter.Seq2[crosscomm.ObjectInfo, error] {
 	s.mu.Lock()
-	keys := slices.Sorted(maps.Keys(s.objects))
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	var list []crosscomm.ObjectInfo
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		size, lies := s.sizes[key]
+		if !lies {
+			size = int64(len(s.objects[key]))
+		}
+		if strings.HasPrefix(key, prefix) {
+			list = append(list, crosscomm.ObjectInfo{Key: key, Size: size})
+		}
+	}
 	return func(yield func(crosscomm.ObjectInfo, error) bool) {
-		for _, key := range keys {
-			size, lies := s.sizes[key]
-			if !lies {
-				size = int64(len(s.objects[key]))
-			}
-			if strings.HasPrefix(key, prefix) && !yield(crosscomm.ObjectInfo{Key: key, Size: size}, nil) {
+		if s.listErr != nil {
+			yield(crosscomm.ObjectInfo{}, s.listErr)
+			return
+		}
+		for _, o := range list {
+			if !yield(o, nil) {
 				return
 			}
 		}

@@ -19,19 +19,23 @@ type storeError struct {
 
 func (e *storeError) Error() string {
 	kind := "object store"
-	if e.Unwrap() != nil {
-		kind = e.Unwrap().Error()
+	if kinds := e.Unwrap(); len(kinds) > 0 {
+		kind = kinds[0].Error()
 	}
 	return fmt.Sprintf("%s (%d %s: %s)", kind, e.status, e.code, e.message)
 }
 
-// Unwrap returns what stands for the error in this package's terms, or nil.
-func (e *storeError) Unwrap() error {
+// Unwrap returns what stands for the error in this package's terms, if anything.
+func (e *storeError) Unwrap() []error {
 	switch {
 	case e.code == "NoSuchKey":
-		return fs.ErrNotExist
+		return []error{fs.ErrNotExist}
+	case e.code == "EntityTooLarge":
+		return []error{ErrTooLarge}
+	case e.status == http.StatusInsufficientStorage:
+		return []error{ErrNoRoom}
 	case e.status == http.StatusForbidden:
-		return fs.ErrPermission
+		return []error{ErrAccess, fs.ErrPermission}
 	}
 	return nil
 }
@@ -64,6 +68,10 @@ func isFinal(err error) bool {
 	case errors.As(err, &local):
 		return true
 	case !errors.As(err, &store):
+		return false
+	}
+	switch store.code {
+	case "RequestTimeout", "IncompleteBody": // 400, but it is the network's fault
 		return false
 	}
 	switch store.status {

@@ -32,7 +32,7 @@ type Progress struct {
 	FilesDone int   // files that are whole so far
 	Files     int   // how many it will be; 1 unless it is a folder
 
-	Done bool  // this is the last that is told of this transfer
+	Done bool  // this is the last that is told of this transfer; the message of an upload goes after it
 	Err  error // why it has failed, if it is done: a *[TransferError]
 }
 

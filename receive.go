@@ -121,8 +121,16 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	if err != nil {
 		return "", err
 	}
+	whole := false
+	defer func() {
+		if !whole { // also if the application's store has panicked
+			part.keep = part.keep && !isDiskFull(err)
+			part.abandon()
+		}
+	}()
 	inside := *d
-	inside.root, inside.dirs = part.Root, newDirectories(part.Root)
+	inside.root, inside.dirs, inside.own = part.Root, newDirectories(part.Root), true
+	defer inside.dirs.close()
 	err = inside.folder(ctx, prefix)
 	if err == nil && key != prefix && inside.told.files() == 0 {
 		// A key that is an object's is taken for a folder with this file alone,
@@ -132,11 +140,10 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 			err = nil
 		}
 	}
-	inside.dirs.close()
 	if err != nil {
-		part.keep = part.keep && !isDiskFull(err)
-		part.abandon()
 		return "", err
 	}
+	whole = true
+	inside.dirs.close() // Windows renames no directory in which one is open
 	return part.complete()
 }

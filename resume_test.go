@@ -6,8 +6,12 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -327,6 +331,50 @@ func TestDownloadResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	again(80 << 20)
+}
+
+// An upload outlasts a server that is stopped and started again, also if it is
+// part of an http.Server that runs on.
+func TestUploadOutlastsStop(t *testing.T) {
+	cacheDir(t)
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, DataDir: t.TempDir(), NoStateFile: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var current atomic.Pointer[crosscomm.Service]
+	current.Store(svc)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) }))
+	defer web.Close()
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, noise(4, 64<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	half := make(chan struct{})
+	cable := &cutter{limit: 20 << 20, reached: sync.OnceFunc(func() { close(half) })}
+	a := newClient(t, strings.TrimPrefix(web.URL, "http://"), "a", crosscomm.Config{DialContext: cable.dial})
+	if err := a.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server") }()
+	testkit.Receive(t, half)
+	if err := svc.Stop(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := crosscomm.New(svc.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := collect(again, crosscomm.ListenerOptions{})
+	current.Store(again)
+	if err := testkit.Receive(t, sent); err != nil {
+		t.Error(err)
+	} else if m := testkit.Receive(t, got); m.OSSKey == "" {
+		t.Errorf("got %s", m.Text())
+	}
+	if err := again.Stop(testContext(t)); err != nil {
+		t.Error(err)
+	}
 }
 
 // A server that is restarted in the middle of both; its clients notice nothing.

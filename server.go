@@ -313,7 +313,7 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	run, err := srv.enter()
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, "The server cannot serve this now; its log says why.", http.StatusServiceUnavailable)
 		return
 	}
 	defer run.work.Done()

@@ -143,12 +143,16 @@ func (u *upload) withdraw(ctx context.Context) {
 	}
 }
 
-func (u *upload) deleteAll(ctx context.Context, store ObjectStore) {
-	if store, ok := store.(interface {
-		abortUploads(ctx context.Context, prefix string) error
-	}); ok {
+// abortUploads deletes parts that were stored of what is not whole, if it is our
+// store that has them. The store expires what this leaves.
+func (u *upload) abortUploads(ctx context.Context, store ObjectStore) {
+	if store, ok := store.(*ossStore); ok {
 		_ = store.abortUploads(ctx, u.key)
 	}
+}
+
+func (u *upload) deleteAll(ctx context.Context, store ObjectStore) {
+	u.abortUploads(ctx, store)
 	keys := []string{u.key}
 	if strings.HasSuffix(u.key, "/") {
 		keys = nil

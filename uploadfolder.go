@@ -68,6 +68,7 @@ func (u *upload) folder(ctx context.Context, resumed bool) error {
 			return err
 		}
 	}
+	u.abortUploads(ctx, u.store)
 	return nil
 }
 

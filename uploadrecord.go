@@ -121,11 +121,9 @@ func (r *uploadRecord) release() {
 	if r.file == nil {
 		return
 	}
-	if !r.kept {
-		_ = os.Remove(r.file.Name())
-	}
+	removed := r.kept || os.Remove(r.file.Name()) == nil
 	r.file.Close()
-	if !r.kept {
+	if !removed {
 		_ = os.Remove(r.file.Name()) // Windows removes no open file
 	}
 }

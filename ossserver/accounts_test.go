@@ -154,11 +154,16 @@ func TestDisconnectAtAnyTime(t *testing.T) {
 	puts.Wait()
 	close(done)
 	cuts.Wait()
+	whole := 0
 	for key, told := range stored {
+		if told {
+			whole++
+		}
 		if exists, err := b.IsObjectExist(key); err != nil || told && !exists {
 			t.Errorf("%s was told to be stored: %t, and is there: %t, %v", key, told, exists, err)
 		}
 	}
+	t.Logf("%d of %d were stored", whole, len(stored))
 	// Who was cut does not know when the server has done with it.
 	testkit.Eventually(t, "as many blobs as objects", func() bool {
 		l, err := b.ListObjects(oss.MaxKeys(1000))

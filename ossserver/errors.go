@@ -69,6 +69,8 @@ func (req *request) describe(err error) (status int, body xmlError) {
 	switch {
 	case errors.Is(err, errDisconnected), errors.Is(context.Cause(req.r.Context()), errDisconnected):
 		status, body.Code, body.Message = http.StatusForbidden, "InvalidAccessKeyId", "The access key is no longer valid."
+	case endedByServer(req.r.Context()):
+		status, body.Code, body.Message = http.StatusServiceUnavailable, "ServiceUnavailable", "The server is ending this request. Try again."
 	case errors.As(err, &api):
 		status, body.Code, body.Message = api.status, api.code, api.message
 	case errors.As(err, &sign):
@@ -95,6 +97,12 @@ func (req *request) describe(err error) (status int, body xmlError) {
 		status, body.Code, body.Message = http.StatusInternalServerError, "InternalError", "The server could not serve this. Its log says why."
 	}
 	return status, body
+}
+
+// endedByServer reports whether the context was ended by the server that this is
+// a part of: it says why, unlike net/http when the client is gone.
+func endedByServer(ctx context.Context) bool {
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled)
 }
 
 // printableXML replaces what XML cannot hold.

@@ -203,7 +203,12 @@ func (req *request) getObject() error {
 		return nil
 	}
 	if err := req.send(object, offset, length); err != nil {
-		req.cfg.Logger.Debug("a download was cut", "request_id", req.id, "error", err)
+		var damaged *objects.BlobError
+		if errors.As(err, &damaged) {
+			req.cfg.Logger.Error("an object is damaged", "request_id", req.id, "key", req.key, "error", err)
+		} else {
+			req.cfg.Logger.Debug("a download was cut", "request_id", req.id, "error", err)
+		}
 		panic(http.ErrAbortHandler) // the client must not take it for whole
 	}
 	return nil

@@ -84,6 +84,9 @@ func New(cfg Config) (*Server, error) {
 	case cfg.Secret == nil:
 		return nil, errors.New("ossserver: Secret is missing")
 	}
+	if cfg.MaxObject < 0 || cfg.Quota < 0 || cfg.UploadTTL < 0 || cfg.ObjectTTL < 0 {
+		return nil, errors.New("ossserver: a limit is negative")
+	}
 	if cfg.UploadTTL == 0 {
 		cfg.UploadTTL = 7 * 24 * time.Hour
 	}
@@ -151,7 +154,9 @@ type request struct {
 	account   string // the access key id
 }
 
-// ServeHTTP implements http.Handler. A client that for a minute neither sends
+// ServeHTTP implements http.Handler. It goes by the request's own target, so that
+// a prefix must not be stripped before. The context of the request ends it: with
+// a cause, by 503. A client that for a minute neither sends
 // any of the body it has announced nor takes any of the answer is given up, and
 // its connection closed. It takes an http.ResponseWriter that supports deadlines, as
 // net/http's own do.

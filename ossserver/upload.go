@@ -98,9 +98,13 @@ func (req *request) completeUpload(id string) error {
 	if err != nil {
 		return err
 	}
+	scheme := "http"
+	if req.r.TLS != nil {
+		scheme = "https"
+	}
 	req.set("x-oss-hash-crc64ecma", strconv.FormatUint(o.CRC, 10))
 	return req.answer(completeResult{
-		Location: "http://" + req.r.Host + "/" + req.bucket + "/" + osssign.Escape(o.Key, true),
+		Location: scheme + "://" + req.r.Host + "/" + req.bucket + "/" + osssign.Escape(o.Key, true),
 		Bucket:   req.bucket, Key: req.encode(o.Key), ETag: quoted(o.ETag), EncodingType: req.encodingType(),
 	})
 }

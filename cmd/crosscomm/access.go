@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,9 +28,14 @@ func (c serverCommand) printOSSEnv(ctx context.Context, svc *crosscomm.Service, 
 	if err != nil {
 		return err
 	}
+	_, err = os.Stat(svc.Config().DataDir)
+	isNew := errors.Is(err, fs.ErrNotExist)
 	access, err := svc.FileAccess(addr)
 	if err != nil {
 		return err
+	}
+	if isNew {
+		fmt.Fprintf(con.stderr, "no server has run with the data directory %s yet: it was made just now, with a new key\n", printable(svc.Config().DataDir))
 	}
 	fmt.Fprintf(con.stderr, "put these lines into the .env of the Python or Java peers; whoever has them can read and change all files\n")
 	out := &printer{w: con.stdout}
@@ -101,8 +108,9 @@ func hasPort(addr string) bool {
 }
 
 // envCommand is the command that prints the settings for the files of this
-// server.
-func (c serverCommand) envCommand(port string) string {
+// server, which lie in dir, an absolute path: it may be given in another
+// directory.
+func (c serverCommand) envCommand(port, dir string) string {
 	command := "crosscomm server"
 	for _, flag := range []struct {
 		name, value string
@@ -111,7 +119,7 @@ func (c serverCommand) envCommand(port string) string {
 		{"--ip", c.IP, !net.ParseIP(c.IP).IsUnspecified() && c.Advertise == ""},
 		{"--port", port, port != strconv.Itoa(crosscomm.DefaultPort) && !hasPort(c.Advertise)},
 		{"--advertise", c.Advertise, c.Advertise != ""},
-		{"--data-dir", c.dataDir(), c.DataDir != nil},
+		{"--data-dir", dir, true},
 	} {
 		if flag.needed {
 			command += " " + flag.name + " " + shellWord(flag.value)

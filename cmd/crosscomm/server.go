@@ -138,7 +138,7 @@ func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string) {
 	}
 	out.line("crosscomm server on %s; connect to it with, for instance:\n  crosscomm listen --server %s", addr, peers)
 	if dir, err := filepath.Abs(c.dataDir()); c.dataDir() != "" && err == nil {
-		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port)))
+		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, dir)))
 	}
 }
 

@@ -1,5 +1,10 @@
 package objects
 
+import (
+	"errors"
+	"io/fs"
+)
+
 // pin keeps the blobs of an object that is being read. An object's blobs are
 // made and removed together, and belong to no other one, so that the name of
 // the first stands for all.
@@ -66,11 +71,12 @@ func (s *Store) removeBlobs(blobs []Blob) {
 	}
 }
 
-// deleteFiles deletes blobs. One that cannot be deleted is an orphan at the next
-// start.
+// deleteFiles deletes blobs. One that cannot be deleted takes its room until the
+// next start, which finds it to be an orphan.
 func (s *Store) deleteFiles(blobs []Blob) {
 	for _, b := range blobs {
-		_ = s.root.Remove(blobDir + "/" + b.Name)
-		_ = s.reserve(-b.Size)
+		if err := s.root.Remove(blobDir + "/" + b.Name); err == nil || errors.Is(err, fs.ErrNotExist) {
+			_ = s.reserve(-b.Size)
+		}
 	}
 }

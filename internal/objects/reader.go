@@ -73,14 +73,22 @@ func (r *Reader) at(offset int64) (file *os.File, rest int64, err error) {
 	return nil, 0, io.ErrUnexpectedEOF
 }
 
+// BlobError is an error of the store's own files: an object is damaged.
+type BlobError struct{ Err error }
+
+func (e *BlobError) Error() string { return "a blob of the object: " + e.Err.Error() }
+
+// Unwrap returns the error of the file.
+func (e *BlobError) Unwrap() error { return e.Err }
+
 // WriteRange writes length bytes from offset on to w, and returns how many it
 // has written. The files are given to w as they are, so that a socket can take
-// them by sendfile.
+// them by sendfile. Its error is that of w, or a *BlobError.
 func (r *Reader) WriteRange(w io.Writer, offset, length int64) (written int64, err error) {
 	for written < length {
 		file, rest, err := r.at(offset + written)
 		if err != nil {
-			return written, err
+			return written, &BlobError{err}
 		}
 		n := min(length-written, rest)
 		copied, err := io.Copy(w, io.LimitReader(file, n))
@@ -89,7 +97,7 @@ func (r *Reader) WriteRange(w io.Writer, offset, length int64) (written int64, e
 			return written, err
 		}
 		if copied < n {
-			return written, io.ErrUnexpectedEOF
+			return written, &BlobError{io.ErrUnexpectedEOF}
 		}
 	}
 	return written, nil
