@@ -152,6 +152,9 @@ func openLocked(open func() (*os.File, error), stat func() (fs.FileInfo, error),
 // abandon closes the file, which stays if a later run can go on with it. A sync
 // that is under way goes on, and the file is closed after it.
 func (p *partialFile) abandon() {
+	if p.keep {
+		filelock.Unlock(p.File) // a later run need not wait for the sync
+	}
 	p.Close()
 	if !p.keep {
 		_ = p.dir.Remove(p.name)

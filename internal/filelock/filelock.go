@@ -17,6 +17,10 @@ var ErrHeld = errors.New("locked by another process")
 // TryFile locks a file that is open, until it is closed, or returns ErrHeld.
 func TryFile(file *os.File) error { return tryLock(file) }
 
+// Unlock gives up the lock of TryFile before the file is closed, which may take
+// long if something is being done with it.
+func Unlock(file *os.File) { unlock(file) }
+
 // TryDirectory is TryFile for a directory. Systems that cannot lock one, such as
 // Windows, always have it succeed.
 func TryDirectory(dir *os.File) error { return tryLockDirectory(dir) }

@@ -31,6 +31,26 @@ func TestLock(t *testing.T) {
 	if err := <-second; err != nil {
 		t.Errorf("after it was given up: %v", err)
 	}
+	first, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	other, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := filelock.TryFile(first); err != nil {
+		t.Error(err)
+	}
+	if err := filelock.TryFile(other); !errors.Is(err, filelock.ErrHeld) {
+		t.Errorf("while another has it: %v", err)
+	}
+	filelock.Unlock(first)
+	if err := filelock.TryFile(other); err != nil {
+		t.Errorf("after it was given up: %v", err)
+	}
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("the file is gone: %v", err)
 	}

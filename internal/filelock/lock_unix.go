@@ -17,3 +17,5 @@ func tryLock(file *os.File) error {
 }
 
 func tryLockDirectory(dir *os.File) error { return tryLock(dir) }
+
+func unlock(file *os.File) { _ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) }

@@ -7,7 +7,11 @@ import (
 	"unsafe"
 )
 
-var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
+var (
+	kernel       = syscall.NewLazyDLL("kernel32.dll")
+	lockFileEx   = kernel.NewProc("LockFileEx")
+	unlockFileEx = kernel.NewProc("UnlockFileEx")
+)
 
 const (
 	failImmediately = 1
@@ -30,3 +34,8 @@ func tryLock(file *os.File) error {
 }
 
 func tryLockDirectory(*os.File) error { return nil }
+
+func unlock(file *os.File) {
+	var overlapped syscall.Overlapped
+	_, _, _ = unlockFileEx.Call(file.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(&overlapped)))
+}
