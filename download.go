@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -389,16 +390,22 @@ func (d *download) isThere(ctx context.Context, dir *directory, key, name string
 	if err != nil || !local.Mode().IsRegular() {
 		return false, 0
 	}
-	info, err := d.store.Stat(ctx, key)
-	if err != nil || !info.HasCRC64 || info.Size != local.Size() {
-		return false, 0
-	}
 	file, err := dir.Open(name)
 	if err != nil {
 		return false, 0
 	}
 	defer file.Close()
+	return sameAsObject(ctx, d.store, key, file, local.Size(), d.told), local.Size()
+}
+
+// sameAsObject reports whether the object has the bytes of the file, which has so
+// many. It is false if that cannot be found out.
+func sameAsObject(ctx context.Context, store ObjectStore, key string, file io.ReaderAt, size int64, told *progress) bool {
+	info, err := store.Stat(ctx, key)
+	if err != nil || !info.HasCRC64 || info.Size != size {
+		return false
+	}
 	sum := checksum.New()
-	n, err := pipeline.Copy(ctx, sum, file, d.told.checked)
-	return err == nil && n == info.Size && sum.Sum64() == info.CRC64, n
+	n, err := pipeline.Copy(ctx, sum, io.NewSectionReader(file, 0, size), told.checked)
+	return err == nil && n == size && sum.Sum64() == info.CRC64
 }

@@ -22,14 +22,13 @@ const (
 // with slashes. It keeps keys that this machine cannot tell apart, or hold, out
 // of each other's way; the same keys in the same order get the same names.
 type namer struct {
-	fold    bool // names that differ only in case are the same here
-	windows bool // Windows' rules for names hold
-	names   map[string]string
-	taken   map[string]bool
+	traits
+	names map[string]string
+	taken map[string]bool
 }
 
 func newNamer(t traits) *namer {
-	return &namer{fold: t.fold, windows: t.windows, names: map[string]string{}, taken: map[string]bool{}}
+	return &namer{traits: t, names: map[string]string{}, taken: map[string]bool{}}
 }
 
 // file returns the name for the object, or an error for a key that must not be

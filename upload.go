@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/crosscomm/crosscomm-go/internal/checksum"
-	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 )
 
 // upload brings a file or a folder to the store.
@@ -234,7 +230,7 @@ func (u *upload) put(ctx context.Context, file *os.File, key string, mayBeThere 
 	if !before.Mode().IsRegular() {
 		return &localError{errors.New("it is no regular file")}
 	}
-	if mayBeThere && u.isStored(ctx, file, before.Size(), key) {
+	if mayBeThere && sameAsObject(ctx, u.store, key, file, before.Size(), u.told) {
 		u.told.add(before.Size())
 		u.told.fileDone()
 		return nil
@@ -263,16 +259,4 @@ func (u *upload) put(ctx context.Context, file *os.File, key string, mayBeThere 
 	}
 	u.told.fileDone()
 	return nil
-}
-
-// isStored reports whether the object has the bytes of the file. It is false if
-// that cannot be found out.
-func (u *upload) isStored(ctx context.Context, file *os.File, size int64, key string) bool {
-	info, err := u.store.Stat(ctx, key)
-	if err != nil || !info.HasCRC64 || info.Size != size {
-		return false
-	}
-	sum := checksum.New()
-	n, err := pipeline.Copy(ctx, sum, io.NewSectionReader(file, 0, size), u.told.checked)
-	return err == nil && n == size && sum.Sum64() == info.CRC64
 }

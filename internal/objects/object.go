@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,6 +122,10 @@ func (s *Store) Delete(keys ...string) error {
 // deleteIf deletes those objects of the keys for which doomed says so, and
 // returns how many, or ErrNotFound.
 func (s *Store) deleteIf(keys []string, doomed func(Object) bool) (int, error) {
+	// In a transaction it would undo what others do in the same one.
+	if !s.hasAny(keys) {
+		return 0, ErrNotFound
+	}
 	var old [][]Blob
 	err := s.commits.update(false, func(tx *bbolt.Tx) error {
 		old = nil
@@ -151,6 +156,15 @@ func (s *Store) deleteIf(keys []string, doomed func(Object) bool) (int, error) {
 		s.removeBlobs(blobs)
 	}
 	return len(old), nil
+}
+
+func (s *Store) hasAny(keys []string) (found bool) {
+	_ = s.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(objectsBucket)
+		found = slices.ContainsFunc(keys, func(key string) bool { return b.Get([]byte(key)) != nil })
+		return nil
+	})
+	return found
 }
 
 // expireStep is how many objects are expired by one transaction, for puts not to
