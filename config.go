@@ -2,7 +2,6 @@ package crosscomm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -175,7 +174,7 @@ type Config struct {
 }
 
 // OSSConfig is how to reach a bucket of Aliyun OSS, or of a crosscomm server.
-// Its secret is kept out of logs and of fmt's output.
+// Its secret is kept out of logs and of fmt's output; encoding/json writes it.
 type OSSConfig struct {
 	// Endpoint is an address such as "http://192.168.1.10:9898". One of Aliyun
 	// without a scheme is reached by https.
@@ -199,10 +198,6 @@ func (o OSSConfig) String() string {
 
 // GoString is String: %#v shall not print the secret either.
 func (o OSSConfig) GoString() string { return o.String() }
-
-// MarshalJSON is String for JSON, in which logs may be, too: the secret must be
-// stored otherwise.
-func (o OSSConfig) MarshalJSON() ([]byte, error) { return json.Marshal(o.String()) }
 
 // LogValue is String for slog.
 func (o OSSConfig) LogValue() slog.Value { return slog.StringValue(o.String()) }

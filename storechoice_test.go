@@ -30,6 +30,7 @@ func TestRevokedClientGoesOn(t *testing.T) {
 	if err := a.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
+	onA := collect(a, crosscomm.ListenerOptions{})
 	var te *crosscomm.TransferError
 	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); !errors.Is(err, fs.ErrPermission) || !errors.As(err, &te) {
 		t.Fatalf("what was under way: %v", err)
@@ -37,10 +38,11 @@ func TestRevokedClientGoesOn(t *testing.T) {
 	if err := testkit.Receive(t, revoked); err != nil {
 		t.Fatal(err)
 	}
-	// The new key is there before anything that the server sends from now on.
+	// The new key comes before anything that the server sends from now on.
 	if err := server.SendMessage(testContext(t), "x", crosscomm.TypeText, "a"); err != nil {
 		t.Fatal(err)
 	}
+	testkit.Receive(t, onA)
 	if err := a.SendMessage(testContext(t), path, crosscomm.TypeFile, "server"); err != nil {
 		t.Errorf("with the new key: %v", err)
 	}
@@ -81,7 +83,7 @@ func TestRevokedByAnotherProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the key is void", func() bool { return stolen.PutObject("cross_comm/a/x", strings.NewReader("x")) != nil })
-	// The new key is there before anything that the server sends from now on.
+	// The new key comes before anything that the server sends from now on.
 	if err := server.SendMessage(testContext(t), "x", crosscomm.TypeText, "a"); err != nil {
 		t.Fatal(err)
 	}
