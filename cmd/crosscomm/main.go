@@ -29,6 +29,7 @@ type program struct {
 	Send     sendCommand     `cmd:"" help:"Send a message, a file or a folder, or a message per line of standard input."`
 	Clients  clientsCommand  `cmd:"" help:"List the clients of a server."`
 	Download downloadCommand `cmd:"" help:"Download an image, a file or a folder by its key."`
+	Bench    benchCommand    `cmd:"" help:"Load a server, and measure it."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
@@ -89,7 +90,7 @@ func run(ctx context.Context, args []string, con console) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &parse), errors.As(err, &usage):
-		fmt.Fprintf(con.stderr, "crosscomm: %s; see crosscomm --help\n", printable(err.Error()))
+		fmt.Fprintf(con.stderr, "%s; see crosscomm --help\n", printable(withName(err)))
 		return exitUsage
 	}
 	fmt.Fprintln(con.stderr, printable(withName(err)))

@@ -1,0 +1,178 @@
+// Package loadgen loads a cross_comm server with clients of its own, which do
+// as little as can be, and measures what becomes of their messages. Each one is
+// checked to arrive once, unchanged and in order.
+package loadgen
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Config says how to load which server.
+type Config struct {
+	URL string // of the server, "ws://HOST:PORT/"
+	// Dial opens the connections, if not nil, in place of a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Name begins the ids of the clients, and must tell runs at one server apart.
+	Name string
+
+	Clients  int           // receivers; of PairLoad, each has a sender of its own
+	Size     int           // of a message on the wire, in bytes
+	InFlight int           // messages of a sender that may be under way
+	WarmUp   time.Duration // before it is measured
+	Duration time.Duration // that is measured
+
+	PID int // of the server, for its processor time and memory; 0 for neither
+}
+
+// Result is what a run has measured.
+type Result struct {
+	Clients   int           // that were connected
+	Sent      uint64        // messages
+	Delivered uint64        // to clients, of these
+	Elapsed   time.Duration // of the measured time
+	Latency   Latency       // of the deliveries, if there were any
+	LoginTime time.Duration // until all had logged in
+	LoginCPU  time.Duration // of the server, for all logins; -1 if it is not known
+	ServerCPU time.Duration // of the server, in the measured time; -1 if it is not known
+	Memory    int64         // by which the server has grown until all had logged in, in bytes; -1 if it is not known
+	Growth    int64         // by which it has grown further in the measured time, in bytes; -1 if it is not known
+}
+
+// Latency is how long deliveries have taken: from before the write of the
+// sender until after the read of the receiver.
+type Latency struct{ Median, P90, P99, Max time.Duration }
+
+// fleet are the clients of a run.
+type fleet struct {
+	cfg     Config
+	conns   []*conn
+	process *process // nil if it is not known
+
+	mu     sync.Mutex
+	failed error // the first
+	stop   context.CancelFunc
+}
+
+// fail ends the run.
+func (f *fleet) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed == nil {
+		f.failed = err
+	}
+	f.stop()
+}
+
+func (f *fleet) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
+// loginsAtOnce is how many clients connect at a time.
+const loginsAtOnce = 32
+
+// newFleet connects clients with these ids, and notes in the result what that
+// has cost.
+func newFleet(ctx context.Context, cfg Config, ids []string, result *Result) (*fleet, error) {
+	f := &fleet{cfg: cfg, conns: make([]*conn, len(ids)), stop: func() {}}
+	result.Clients, result.LoginCPU, result.ServerCPU, result.Memory, result.Growth = len(ids), -1, -1, -1, -1
+	if cfg.PID != 0 {
+		var err error
+		if f.process, err = openProcess(cfg.PID); err != nil {
+			return nil, err
+		}
+	}
+	before := f.process.usage()
+	began := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(loginsAtOnce, len(ids)) {
+		workers.Go(func() {
+			for i := range next {
+				c, err := connect(ctx, cfg, ids[i])
+				if err != nil {
+					cancel(fmt.Errorf("client %d of %d: %w", i+1, len(ids), err))
+					continue
+				}
+				f.conns[i] = c
+			}
+		})
+	}
+	for i := range ids {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+		}
+	}
+	close(next)
+	workers.Wait()
+	if err := context.Cause(ctx); err != nil {
+		f.close()
+		return nil, err
+	}
+	result.LoginTime = time.Since(began)
+	if f.process != nil {
+		after := f.process.usage()
+		result.LoginCPU, result.Memory = after.cpu-before.cpu, after.memory-before.memory
+	}
+	return f, nil
+}
+
+func (f *fleet) close() {
+	for _, c := range f.conns {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+// measure waits for the warm-up, then for the measured time, and then until all
+// that is under way has arrived: the function settle ends the sending, and
+// reports whether it has.
+func (f *fleet) measure(ctx context.Context, result *Result, count func() (sent, delivered uint64), reset, settle func()) error {
+	if err := f.wait(ctx, f.cfg.WarmUp); err != nil {
+		return err
+	}
+	reset()
+	before := f.process.usage()
+	sent, delivered := count()
+	began := time.Now()
+	if err := f.wait(ctx, f.cfg.Duration); err != nil {
+		return err
+	}
+	result.Elapsed = time.Since(began)
+	sentNow, deliveredNow := count()
+	result.Sent, result.Delivered = sentNow-sent, deliveredNow-delivered
+	if f.process != nil {
+		after := f.process.usage()
+		result.ServerCPU = after.cpu - before.cpu
+		result.Growth = after.memory - before.memory
+	}
+	settle()
+	return f.err()
+}
+
+// wait waits for d, or for the end of the run, of which it tells why.
+func (f *fleet) wait(ctx context.Context, d time.Duration) error {
+	err := wait(ctx, d)
+	return cmp.Or(f.err(), err)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

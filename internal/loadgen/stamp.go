@@ -1,0 +1,122 @@
+package loadgen
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// stampSize is the length of a sequence number and a time, in hexadecimal.
+const stampSize = 32
+
+var epoch = time.Now() // what times in stamps count from
+
+// series makes the messages of one sender to one receiver, or to all: the same
+// but for their stamps.
+type series struct {
+	frame []byte // with its header
+	text  []byte // the part of it that is JSON
+	at    int    // where the stamp is in text
+	next  uint64
+}
+
+// newSeries makes messages of so many bytes, if they are not too few.
+func newSeries(from, to string, size int) (*series, error) {
+	content := strings.Repeat("0", stampSize)
+	text := message(from, to, "text", `"`+content+`"`)
+	if size < len(text) {
+		return nil, fmt.Errorf("a message has at least %d bytes here", len(text))
+	}
+	content += strings.Repeat("x", size-len(text))
+	text = message(from, to, "text", `"`+content+`"`)
+	header := appendHeader(nil, opText, len(text))
+	frame := append(header, text...)
+	s := &series{frame: frame, text: frame[len(header):]}
+	s.at = bytes.Index(s.text, []byte(content))
+	return s, nil
+}
+
+// append appends the next message.
+func (s *series) append(b []byte) []byte {
+	putHex(s.text[s.at:], s.next)
+	putHex(s.text[s.at+16:], uint64(time.Since(epoch)))
+	s.next++
+	return append(b, s.frame...)
+}
+
+func putHex(b []byte, n uint64) {
+	const digits = "0123456789abcdef"
+	for i := 15; i >= 0; i-- {
+		b[i] = digits[n&15]
+		n >>= 4
+	}
+}
+
+// checker checks what comes of a series.
+type checker struct {
+	text []byte // of any message of it
+	at   int
+	next uint64
+}
+
+func (s *series) checker() *checker {
+	return &checker{text: bytes.Clone(s.text), at: s.at}
+}
+
+var (
+	errChanged = errors.New("a message has arrived changed")
+	errOrder   = errors.New("a message has not arrived in its turn, or not once")
+)
+
+// check returns how long the message was under way.
+func (c *checker) check(text []byte) (time.Duration, error) {
+	end := c.at + stampSize
+	if len(text) != len(c.text) || !bytes.Equal(text[:c.at], c.text[:c.at]) || !bytes.Equal(text[end:], c.text[end:]) {
+		// A server may write the JSON anew.
+		var err error
+		if text, err = c.rewritten(text); err != nil {
+			return 0, err
+		}
+	}
+	var stamp [16]byte
+	if _, err := hex.Decode(stamp[:], text[c.at:end]); err != nil {
+		return 0, errChanged
+	}
+	seq, sent := uint64(0), uint64(0)
+	for i := range 8 {
+		seq, sent = seq<<8|uint64(stamp[i]), sent<<8|uint64(stamp[8+i])
+	}
+	if seq != c.next {
+		return 0, fmt.Errorf("%w: number %d in place of %d", errOrder, seq, c.next)
+	}
+	c.next++
+	return time.Since(epoch) - time.Duration(sent), nil
+}
+
+// rewritten returns the text as it was sent, if it is the same JSON but for the
+// stamp.
+func (c *checker) rewritten(text []byte) ([]byte, error) {
+	var got, want map[string]any
+	if err := json.Unmarshal(text, &got); err != nil {
+		return nil, fmt.Errorf("%w: %.200q", errChanged, text)
+	}
+	if err := json.Unmarshal(c.text, &want); err != nil {
+		return nil, err
+	}
+	content, _ := got["content"].(string)
+	expected, _ := want["content"].(string)
+	same := len(content) == len(expected) && content[stampSize:] == expected[stampSize:]
+	for key, value := range want {
+		same = same && (key == "content" || got[key] == value)
+	}
+	if !same || len(got) != len(want) {
+		return nil, fmt.Errorf("%w: %.200q", errChanged, text)
+	}
+	original := bytes.Clone(c.text)
+	copy(original[c.at:], content[:stampSize])
+	return original, nil
+}
