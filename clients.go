@@ -97,7 +97,7 @@ func (p *peer) listClients(f frame.Frame) {
 		p.log.Error("cannot write the list of clients", "error", err)
 		return
 	}
-	p.server.deliver(p, response)
+	p.server.deliver(p, response, nil)
 }
 
 func (srv *server) listResponse(to string, list ClientList) ([]byte, error) {

@@ -149,7 +149,7 @@ func (srv *server) renewAccess(clientID, void string) {
 	}
 	run.endpoint.server.Disconnect(void)
 	if p := srv.hub.connection(clientID); p != nil && p.agreed {
-		srv.deliver(p, srv.offerFrame(clientID, srv.offer(run, clientID)))
+		srv.deliver(p, srv.offerFrame(clientID, srv.offer(run, clientID)), nil)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
 // hub knows the clients and which connection each has, and brings frames to
@@ -82,7 +84,7 @@ func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
 	for _, data := range welcome {
-		p.server.deliver(p, data)
+		p.server.deliver(p, data, nil)
 	}
 	h.markChanged()
 	if old != nil {
@@ -142,7 +144,7 @@ func (h *hub) alive(p *peer) {
 
 // send queues a frame for one client, and reports false if that is not present
 // or cannot take it.
-func (h *hub) send(to string, data []byte) bool {
+func (h *hub) send(to string, data []byte, batch *link.Batch) bool {
 	now := h.now()
 	h.mu.RLock()
 	var target *peer
@@ -150,7 +152,7 @@ func (h *hub) send(to string, data []byte) bool {
 		target = m.peer
 	}
 	h.mu.RUnlock()
-	return target != nil && target.server.deliver(target, data)
+	return target != nil && target.server.deliver(target, data, batch)
 }
 
 // connection returns the connection of a client, or nil.
@@ -174,12 +176,12 @@ func (h *hub) isPresent(id string) bool {
 
 // broadcast queues a frame for every client that is present but the sender's,
 // and returns for how many.
-func (h *hub) broadcast(sender *peer, data []byte) (receivers int) {
+func (h *hub) broadcast(sender *peer, data []byte, batch *link.Batch) (receivers int) {
 	now := h.now()
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, m := range h.connected {
-		if m.peer != sender && h.present(m, now) && m.peer.server.deliver(m.peer, data) {
+		if m.peer != sender && h.present(m, now) && m.peer.server.deliver(m.peer, data, batch) {
 			receivers++
 		}
 	}

@@ -91,6 +91,8 @@ type delivery struct {
 	// many, and what each is allowed beyond the bound would add up.
 	keep bool
 	work *activity // counts downloads
+	// before, if not nil, is called before anything is waited for.
+	before func()
 }
 
 // dispatch brings the message that is in data, from which f was scanned, to all
@@ -100,6 +102,9 @@ type delivery struct {
 func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 	list := s.listeners.matching(f)
 	source := string(f.From)
+	if len(list) > 0 && how.before != nil {
+		how.before()
+	}
 	received := s.receiveFile(how, list, f)
 	for _, reg := range list {
 		if !reg.queue.waitForRoom(how.ctx, how.closing, source) && !how.keep {

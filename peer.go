@@ -26,6 +26,9 @@ type peer struct {
 	// goroutine uses id; it sets member under the hub's lock.
 	id     string
 	member *member
+	// batch are the links that were sent something since this one's input was
+	// last used up. It is flushed before anything is waited for.
+	batch link.Batch
 
 	hasLoggedIn atomic.Bool // whether anybody ever has, here
 	handling    sync.Mutex  // held while a message is handled
@@ -121,13 +124,14 @@ func (p *peer) login(f frame.Frame) {
 	}
 	p.hasLoggedIn.Store(true)
 	if now := p.server.offer(p.run, id); p.agreed && now != offer {
-		p.server.deliver(p, p.server.offerFrame(id, now)) // the key was revoked just now
+		p.server.deliver(p, p.server.offerFrame(id, now), nil) // the key was revoked just now
 	}
 	if old != nil {
 		p.log.Warn("a newer login takes over", "client_id", id)
 		// What the older connection is just handling comes before all that
 		// this one brings. It takes no time: a closing connection waits for
 		// nobody, and takes over from nobody.
+		p.batch.Flush()
 		old.awaitHandled()
 	}
 	p.awaitEvents()
@@ -141,7 +145,10 @@ func (p *peer) awaitHandled() {
 
 // awaitEvents holds up this connection, and no lock, while too many calls of
 // OnLogin and OnLogout wait.
-func (p *peer) awaitEvents() { _ = p.server.s.events.waitForRoom(p.run.ctx, p.link.Closing(), "") }
+func (p *peer) awaitEvents() {
+	p.batch.Flush()
+	_ = p.server.s.events.waitForRoom(p.run.ctx, p.link.Closing(), "")
+}
 
 func (p *peer) logout() {
 	p.server.hub.logout(p, nil)
@@ -166,10 +173,10 @@ func (p *peer) route(f frame.Frame, data []byte) {
 	case ServerID:
 		p.dispatch(data, f)
 	case All:
-		receivers = p.server.hub.broadcast(p, data)
+		receivers = p.server.hub.broadcast(p, data, &p.batch)
 		p.dispatch(data, f)
 	default:
-		if p.server.hub.send(to, data) {
+		if p.server.hub.send(to, data, &p.batch) {
 			receivers = 1
 		} else {
 			p.server.stats.undelivered.Add(1)
@@ -193,5 +200,5 @@ func (p *peer) warnOfLostFile(f frame.Frame) {
 
 // dispatch brings a frame to the server's own listeners.
 func (p *peer) dispatch(data []byte, f frame.Frame) {
-	p.server.s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.transfers}, data, f)
+	p.server.s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.transfers, before: p.batch.Flush}, data, f)
 }

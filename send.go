@@ -74,9 +74,9 @@ func (srv *server) send(data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.hub.broadcast(nil, data)
+		srv.hub.broadcast(nil, data, nil)
 	default:
-		if !srv.hub.send(to, data) {
+		if !srv.hub.send(to, data, nil) {
 			return fmt.Errorf("to %q: %w", to, ErrOffline)
 		}
 	}

@@ -321,17 +321,18 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		srv.serveEndpoint(run, w, r)
 		return
 	}
-	conn, err := srv.upgrader.Upgrade(w, r, nil) // answers by itself if it fails
+	input := new(link.Input)
+	conn, err := srv.upgrader.Upgrade(input.Watch(w), r, nil) // answers by itself if it fails
 	if err != nil {
 		srv.s.log.Info("a WebSocket handshake failed", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	srv.serveConn(run, conn)
+	srv.serveConn(run, conn, input)
 }
 
 // serveConn serves a connection until it ends.
-func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
-	l := link.New(conn, link.Options{MaxMessage: srv.s.cfg.MaxMessageSize, MaxQueued: srv.s.cfg.MaxQueuedBytes})
+func (srv *server) serveConn(run *serverRun, conn *websocket.Conn, input *link.Input) {
+	l := link.New(conn, link.Options{MaxMessage: srv.s.cfg.MaxMessageSize, MaxQueued: srv.s.cfg.MaxQueuedBytes, Join: !srv.s.cfg.Compression})
 	srv.mu.Lock()
 	if run.ctx.Err() != nil { // stop has not seen this one
 		l.Close(websocket.CloseGoingAway, "server stopped", stopTimeout)
@@ -340,6 +341,7 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
 	srv.mu.Unlock()
 
 	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, link: l, log: srv.s.log.With("remote", conn.RemoteAddr().String())}
+	input.OnDry(p.batch.Flush)
 	p.log.Debug("connected")
 	// Whoever connects and says nothing must not hold a connection for ever.
 	deadline := time.AfterFunc(loginTimeout, func() {
@@ -349,6 +351,7 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
 	})
 	defer deadline.Stop()
 	err := l.Run(p.receive)
+	p.batch.Flush()
 	p.gone(err)
 
 	srv.mu.Lock()
@@ -359,9 +362,14 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn) {
 // deliver queues a frame for a peer, and closes one that does not keep up: a
 // bound on what is held for it is the only way in which nobody waits for it
 // and no message is left out in silence. It reports whether the frame was
-// queued.
-func (srv *server) deliver(p *peer, data []byte) bool {
-	err := p.link.Send(data)
+// queued. The batch is that of the peer that has sent the frame, or nil.
+func (srv *server) deliver(p *peer, data []byte, batch *link.Batch) bool {
+	var err error
+	if batch != nil {
+		err = batch.Send(p.link, data)
+	} else {
+		err = p.link.Send(data)
+	}
 	if err == nil {
 		srv.stats.delivered.Add(1)
 		return true

@@ -6,6 +6,11 @@
 // [Link.Run]) reads, only the writing goroutine (started by Run) writes
 // messages, pings and pongs. A close frame may be written by either, which
 // gorilla allows.
+//
+// What costs a relay most are system calls and goroutines that are woken. So a
+// server's link writes the frames itself ([Options.Join]), as many at once as
+// are queued; and whoever relays wakes the writers of many links at once, when
+// his own input is used up: see [Batch].
 package link
 
 import (
@@ -17,6 +22,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -73,6 +79,9 @@ type Options struct {
 	MaxMessage int           // bytes of one incoming message, after inflation
 	MaxQueued  int           // bytes waiting to be written by Send, with an allowance for each message
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
+	// Join has messages written together, past gorilla. It is for the server's
+	// end of a connection that has not agreed on compression.
+	Join bool
 }
 
 // A Link is a WebSocket connection. All methods but Run may be called
@@ -87,11 +96,16 @@ type Link struct {
 
 	input bytes.Buffer // of the reading goroutine
 
+	deadline  time.Time   // of the writing goroutine: when its time was last extended
+	closeSent atomic.Bool // whether a close frame may have been written
+
 	closed chan struct{} // closed when closing becomes true
 
 	mu         sync.Mutex
-	queue      []*item
-	bytes      int     // of the queue and of the message being written
+	queue      []message
+	head       int     // where the queue begins
+	bytes      int     // of the queue and of the messages being written
+	batch      *Batch  // that will wake the writer; nil for none
 	pong       *string // the payload of a ping that is to be answered
 	closing    bool
 	end        error // why, once closing; the first reason stays
@@ -99,18 +113,23 @@ type Link struct {
 	forceAt    time.Time // when that fires
 }
 
-// item is a message in the queue.
-type item struct {
-	data      []byte
-	written   chan error // has room for the one result; nil if nobody waits for it
+// message is one in the queue.
+type message struct {
+	data   []byte
+	waiter *waiter // nil if nobody waits for it
+}
+
+// waiter is who waits until his message is written.
+type waiter struct {
+	written   chan error // has room for the one result
 	withdrawn bool       // guarded by Link.mu
 }
 
-func (it *item) cost() int { return len(it.data) + itemOverhead }
+func (m message) cost() int { return len(m.data) + itemOverhead }
 
-func (it *item) finish(err error) {
-	if it.written != nil {
-		it.written <- err
+func (m message) finish(err error) {
+	if m.waiter != nil {
+		m.waiter.written <- err
 	}
 }
 
@@ -131,10 +150,19 @@ func New(conn *websocket.Conn, opts Options) *Link {
 func (l *Link) Send(data []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	err := l.sendLocked(data)
+	if err == nil {
+		l.signal()
+	}
+	return err
+}
+
+// sendLocked queues a message without a word to the writer, with mu held.
+func (l *Link) sendLocked(data []byte) error {
 	if l.bytes+len(data) > l.opts.MaxQueued && l.bytes > 0 {
 		return ErrFull
 	}
-	return l.enqueue(&item{data: data})
+	return l.enqueue(message{data: data})
 }
 
 // Write queues a text message, whatever the bound of the queue, and waits until
@@ -143,41 +171,43 @@ func (l *Link) Send(data []byte) error {
 // context ends before that, the error is the context's, and wraps ErrWithdrawn
 // if the message was not sent; else it may still arrive.
 func (l *Link) Write(ctx context.Context, data []byte) error {
-	it := &item{data: data, written: make(chan error, 1)}
+	w := &waiter{written: make(chan error, 1)}
 	l.mu.Lock()
-	err := l.enqueue(it)
+	err := l.enqueue(message{data, w})
+	l.signal()
 	l.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	select {
-	case err := <-it.written:
+	case err := <-w.written:
 		return err
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !slices.Contains(l.queue, it) {
+	i := slices.IndexFunc(l.queue[l.head:], func(m message) bool { return m.waiter == w })
+	if i < 0 {
 		select {
-		case err := <-it.written: // both at once
+		case err := <-w.written: // both at once
 			return err
 		default:
 			return context.Cause(ctx)
 		}
 	}
-	l.bytes -= it.cost()
-	it.data, it.withdrawn = nil, true
+	m := &l.queue[l.head+i]
+	l.bytes -= m.cost()
+	m.data, w.withdrawn = nil, true
 	return fmt.Errorf("%w: %w", ErrWithdrawn, context.Cause(ctx))
 }
 
 // enqueue must be called with mu held.
-func (l *Link) enqueue(it *item) error {
+func (l *Link) enqueue(m message) error {
 	if l.closing {
 		return ErrClosed
 	}
-	l.bytes += it.cost()
-	l.queue = append(l.queue, it)
-	l.signal()
+	l.bytes += m.cost()
+	l.queue = append(l.queue, m)
 	return nil
 }
 
@@ -251,10 +281,10 @@ func (l *Link) Run(handle func(data []byte, text bool) bool) error {
 	if l.forceClose != nil {
 		l.forceClose.Stop()
 	}
-	for _, it := range l.queue {
-		it.finish(l.end)
+	for _, m := range l.queue[l.head:] {
+		m.finish(l.end)
 	}
-	l.queue = nil
+	l.queue, l.head = nil, 0
 	return l.end
 }
 
@@ -388,112 +418,4 @@ func (l *Link) extendDeadline() {
 	if l.opts.PingEvery > 0 {
 		_ = l.conn.SetReadDeadline(time.Now().Add(2 * l.opts.PingEvery))
 	}
-}
-
-func (l *Link) writeLoop() {
-	defer close(l.written)
-	var pings <-chan time.Time
-	if l.opts.PingEvery > 0 {
-		t := time.NewTicker(l.opts.PingEvery)
-		defer t.Stop()
-		pings = t.C
-	}
-	for {
-		select {
-		case <-l.wake:
-			if !l.writeQueue() {
-				return
-			}
-		case <-pings:
-			if err := l.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout)); err != nil {
-				// The reader may not notice: it may wait for a listener.
-				l.beginEnd(fmt.Errorf("ping: %w", err))
-			}
-		}
-	}
-}
-
-// writeQueue writes what is queued. It reports false when the link is at its
-// end, after seeing to it that reading ends too.
-func (l *Link) writeQueue() bool {
-	for {
-		it, pong, end := l.next()
-		if end != nil {
-			l.closeConn(end)
-			return false
-		}
-		if pong != nil {
-			_ = l.conn.WriteControl(websocket.PongMessage, []byte(*pong), time.Now().Add(writeTimeout))
-		}
-		if it == nil {
-			return true
-		}
-		_ = l.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		err := l.conn.WriteMessage(websocket.TextMessage, it.data)
-		it.finish(err)
-		l.mu.Lock()
-		l.bytes -= it.cost()
-		if err != nil {
-			l.closeLocked(fmt.Errorf("write: %w", err))
-		}
-		l.mu.Unlock()
-		if err != nil {
-			l.conn.Close()
-			return false
-		}
-	}
-}
-
-// next takes what is to be written next: a pong, a message, both, or nothing;
-// or, when the link is closing and there is nothing more to write, it tells why
-// it is.
-func (l *Link) next() (it *item, pong *string, end error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-l.read: // the peer is gone: writing has no sense any more
-		return nil, nil, l.end
-	default:
-	}
-	pong, l.pong = l.pong, nil
-	for len(l.queue) > 0 && it == nil {
-		it = l.queue[0]
-		l.queue[0] = nil
-		l.queue = l.queue[1:]
-		if it.withdrawn {
-			it = nil
-		}
-	}
-	if it == nil {
-		l.queue = nil
-		if l.closing {
-			end = l.end
-		}
-	}
-	return it, pong, end
-}
-
-// closeConn ends an orderly close: close frame, time for the answer, socket.
-func (l *Link) closeConn(end error) {
-	var ce *CloseError
-	if errors.As(end, &ce) && !ce.ByPeer {
-		l.writeClose(ce.Code, ce.Reason)
-	}
-	timer := time.NewTimer(lingerTime)
-	defer timer.Stop()
-	select {
-	case <-l.read:
-	case <-timer.C:
-	}
-	l.conn.Close()
-}
-
-// writeClose writes a close frame; a second one on the same connection is left
-// out by gorilla.
-func (l *Link) writeClose(code int, reason string) {
-	const room = 123 // RFC 6455 5.5: a control frame holds 125 bytes, two are the code
-	for len(reason) > room || !utf8.ValidString(reason) {
-		reason = reason[:len(reason)-1]
-	}
-	_ = l.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(lingerTime))
 }

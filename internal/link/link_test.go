@@ -22,7 +22,20 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// join is Options.Join of all links: both ways of writing keep the same promises.
+var join bool
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(bothWays{m})
+}
+
+type bothWays struct{ m *testing.M }
+
+func (b bothWays) Run() int {
+	code := b.m.Run()
+	join = true
+	return max(code, b.m.Run())
+}
 
 // pair returns a link over a real socket, running, and its bare peer.
 func pair(t *testing.T, opts link.Options, handle func([]byte, bool) bool) (*link.Link, *websocket.Conn, <-chan error) {
@@ -33,11 +46,12 @@ func pair(t *testing.T, opts link.Options, handle func([]byte, bool) bool) (*lin
 		handle = func([]byte, bool) bool { return true }
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		conn, err := new(websocket.Upgrader).Upgrade(new(link.Input).Watch(w), r, nil)
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		opts.Join = join
 		l := link.New(conn, opts)
 		links <- l
 		ended <- l.Run(handle)
@@ -210,6 +224,7 @@ func pipePair(t *testing.T, opts link.Options) (*link.Link, *websocket.Conn, <-c
 			t.Error(err)
 			return
 		}
+		opts.Join = join
 		l := link.New(conn, opts)
 		links <- l
 		ended <- l.Run(func([]byte, bool) bool { return true })
