@@ -131,21 +131,22 @@ func (h *hub) notifyLogout(id string, err error) {
 	}
 }
 
-// alive notes a sign of life on connection p, which makes a client that had
-// timed out reachable again.
-func (h *hub) alive(p *peer) {
+// alive notes a sign of life on connection p, which makes a client that had timed
+// out reachable again, and returns the time.
+func (h *hub) alive(p *peer) (now int64) {
+	now = h.now()
 	m := p.member
-	m.lastSeen.Store(h.now())
+	m.lastSeen.Store(now)
 	if m.timedOut.CompareAndSwap(true, false) {
 		p.log.Info("a client that had timed out is back", "client_id", p.id)
 		h.markChanged()
 	}
+	return now
 }
 
 // send queues a frame for one client, and reports false if that is not present
-// or cannot take it.
-func (h *hub) send(to string, data []byte, batch *link.Batch) bool {
-	now := h.now()
+// now or cannot take it.
+func (h *hub) send(to string, data []byte, now int64, batch *link.Batch) bool {
 	h.mu.RLock()
 	var target *peer
 	if m := h.connected[to]; m != nil && h.present(m, now) {
@@ -174,10 +175,9 @@ func (h *hub) isPresent(id string) bool {
 	return m != nil && h.present(m, now)
 }
 
-// broadcast queues a frame for every client that is present but the sender's,
+// broadcast queues a frame for every client that is present now but the sender's,
 // and returns for how many.
-func (h *hub) broadcast(sender *peer, data []byte, batch *link.Batch) (receivers int) {
-	now := h.now()
+func (h *hub) broadcast(sender *peer, data []byte, now int64, batch *link.Batch) (receivers int) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, m := range h.connected {

@@ -66,7 +66,7 @@ func (p *peer) receive(data []byte, text bool) bool {
 		p.login(f)
 		return true
 	}
-	p.server.hub.alive(p)
+	now := p.server.hub.alive(p)
 	switch t {
 	case TypeHeartbeat:
 	case TypeLogout:
@@ -74,7 +74,7 @@ func (p *peer) receive(data []byte, text bool) bool {
 	case TypeListClients:
 		p.listClients(f)
 	default:
-		p.route(f, data)
+		p.route(f, data, now)
 	}
 	return true
 }
@@ -165,7 +165,7 @@ func (p *peer) gone(err error) {
 }
 
 // route brings a frame of an application to whom it is for.
-func (p *peer) route(f frame.Frame, data []byte) {
+func (p *peer) route(f frame.Frame, data []byte, now int64) {
 	p.warnOfLostFile(f)
 	receivers := 0
 	to := string(f.To)
@@ -173,10 +173,10 @@ func (p *peer) route(f frame.Frame, data []byte) {
 	case ServerID:
 		p.dispatch(data, f)
 	case All:
-		receivers = p.server.hub.broadcast(p, data, &p.batch)
+		receivers = p.server.hub.broadcast(p, data, now, &p.batch)
 		p.dispatch(data, f)
 	default:
-		if p.server.hub.send(to, data, &p.batch) {
+		if p.server.hub.send(to, data, now, &p.batch) {
 			receivers = 1
 		} else {
 			p.server.stats.undelivered.Add(1)

@@ -74,9 +74,9 @@ func (srv *server) send(data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.hub.broadcast(nil, data, nil)
+		srv.hub.broadcast(nil, data, srv.hub.now(), nil)
 	default:
-		if !srv.hub.send(to, data, nil) {
+		if !srv.hub.send(to, data, srv.hub.now(), nil) {
 			return fmt.Errorf("to %q: %w", to, ErrOffline)
 		}
 	}

@@ -1,6 +1,10 @@
 package frame
 
-import "unicode/utf8"
+import (
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf8"
+)
 
 // scanner walks over JSON text once, validating it. Its methods leave pos
 // behind what they accepted, and an error tells of the byte at pos.
@@ -168,7 +172,11 @@ func (s *scanner) str() ([]byte, error) {
 	if !s.take('"') {
 		return nil, s.fail("expected a string")
 	}
-	for s.pos < len(s.data) {
+	for {
+		s.pos += plain(s.data[s.pos:])
+		if s.pos == len(s.data) {
+			break
+		}
 		switch c := s.data[s.pos]; {
 		case c == '"':
 			s.pos++
@@ -179,8 +187,6 @@ func (s *scanner) str() ([]byte, error) {
 			}
 		case c < ' ':
 			return nil, s.fail("control character in a string (it must be escaped)")
-		case c < utf8.RuneSelf:
-			s.pos++
 		default:
 			r, size := utf8.DecodeRune(s.data[s.pos:])
 			if r == utf8.RuneError && size == 1 {
@@ -190,6 +196,29 @@ func (s *scanner) str() ([]byte, error) {
 		}
 	}
 	return nil, s.fail("string without an end")
+}
+
+// plain returns how many bytes at the beginning are of a string and need no look:
+// ASCII that is neither a control character, a quote nor a backslash. It looks at
+// eight at once, since most of a frame is text.
+func plain(b []byte) (n int) {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	// The highest bit of each byte of the result says something of that byte, and
+	// is right for the lowest that has it set: a borrow goes upwards only.
+	below := func(x, limit uint64) uint64 { return (x - ones*limit) &^ x }
+	for ; len(b)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		special := (x | below(x, ' ') | below(x^ones*'"', 1) | below(x^ones*'\\', 1)) & high
+		if special != 0 {
+			return n + bits.TrailingZeros64(special)/8
+		}
+	}
+	for ; n < len(b); n++ {
+		if c := b[n]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			break
+		}
+	}
+	return n
 }
 
 func (s *scanner) escape() error {
