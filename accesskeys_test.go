@@ -38,17 +38,19 @@ func TestAccessKeysAreMadeOnce(t *testing.T) {
 	}
 }
 
+func openKeys(t *testing.T, dir string) *accessKeys {
+	t.Helper()
+	k, err := openAccessKeys(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // Programs on one directory heed each other's revocations, and lose none.
 func TestRevocationsOfTwoPrograms(t *testing.T) {
 	dir := t.TempDir()
-	open := func() *accessKeys {
-		t.Helper()
-		k, err := openAccessKeys(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
+	open := func() *accessKeys { return openKeys(t, dir) }
 	valid := func(k *accessKeys, id string) bool {
 		k.looked = time.Time{} // as if a second had passed
 		_, ok := k.secret(id)
@@ -142,14 +144,7 @@ func TestRevocationOfAnotherProgramIsTold(t *testing.T) {
 // runs goes on with those that it has given out, and leaves the new ones alone.
 func TestKeysMadeAnew(t *testing.T) {
 	dir := t.TempDir()
-	open := func() *accessKeys {
-		t.Helper()
-		k, err := openAccessKeys(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
+	open := func() *accessKeys { return openKeys(t, dir) }
 	running := open()
 	id, secret := running.all()
 	a, _ := running.ofClient("a")
