@@ -53,8 +53,8 @@ type download struct {
 // the store has one). What is there already is not transferred again, and what
 // was cut goes on where it stopped, also when another program calls this: of a
 // file from 1 MiB on, within a week. It returns within a second after ctx has
-// ended. Names that this machine could not hold are changed, and so
-// are those of one call that differ only in case where that does not count.
+// ended. Names that this machine could not hold are changed, and so are those of
+// one call that differ only in case where that does not count.
 //
 // The error is a *[TransferError] with the reason in it, such as fs.ErrNotExist,
 // [ErrTooLarge] or the context's, or [ErrNoObjectStore]. It needs no login if

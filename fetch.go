@@ -176,6 +176,7 @@ func (f *fetch) finish(ctx context.Context) error {
 		part.keep = false
 		part.abandon()
 		f.told.add(-f.have)
+		f.download.size.Add(-f.taken)
 		return errSumMismatch
 	}
 	durable := !f.lazy || f.info.Size >= resumeFrom

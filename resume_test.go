@@ -144,6 +144,21 @@ func stopAfter(n int64) (context.Context, *cutter) {
 	return ctx, &cutter{limit: n, reached: cancel}
 }
 
+// cutUpload logs a client in whose upload of the path is cancelled when n bytes
+// have passed the network.
+func cutUpload(t *testing.T, server *testServer, path string, typ crosscomm.MsgType, n int64) *crosscomm.Service {
+	t.Helper()
+	ctx, broken := stopAfter(n)
+	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
+	if err := a.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SendMessage(ctx, path, typ, "server"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("it was not cut: %v", err)
+	}
+	return a
+}
+
 // A program that is ended in the middle of an upload, and sends the same file
 // when it is started again, does not send again what has arrived.
 func TestUploadResumesAfterRestart(t *testing.T) {
@@ -158,14 +173,7 @@ func TestUploadResumesAfterRestart(t *testing.T) {
 		path string
 	}{{crosscomm.TypeFile, "f.bin"}, {crosscomm.TypeFolder, "folder"}} {
 		path := filepath.Join(dir, send.path)
-		ctx, broken := stopAfter(40 << 20)
-		a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
-		if err := a.Login(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err := a.SendMessage(ctx, path, send.typ, "server"); !errors.Is(err, context.Canceled) {
-			t.Fatalf("it was not cut: %v", err)
-		}
+		a := cutUpload(t, server, path, send.typ, 40<<20)
 		if err := a.Logout(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -219,14 +227,7 @@ func TestUploadOfAnotherFileOfTheName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, broken := stopAfter(24 << 20)
-	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
-	if err := a.Login(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "server"); err == nil {
-		t.Fatal("it was not cut")
-	}
+	a := cutUpload(t, server, path, crosscomm.TypeFile, 24<<20)
 	// As sly as can be: the same size and time, some of the same bytes.
 	changed := bytes.Clone(old)
 	changed[5], changed[20<<20] = changed[5]+1, changed[20<<20]+1
@@ -457,14 +458,7 @@ func TestUploadOfAFolderInPlaceOfAFile(t *testing.T) {
 	if err := os.WriteFile(path, noise(1, 32<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	ctx, broken := stopAfter(8 << 20)
-	a := newClient(t, server.addr, "a", crosscomm.Config{DialContext: broken.dial})
-	if err := a.Login(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "server"); err == nil {
-		t.Fatal("it was not cut")
-	}
+	a := cutUpload(t, server, path, crosscomm.TypeFile, 8<<20)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}

@@ -40,11 +40,11 @@ type session struct {
 	listing  chan struct{} // has a token while a ListClients call is under way
 
 	mu       sync.Mutex
-	accepted bool      // whether loggedIn is closed
-	rejected error     // why the server refused the login
-	err      error     // why the link ended, once ended is closed
-	listCall *listCall // which waits for an answer, or nil
-	offer    *objectStoreOffer
+	accepted bool              // whether loggedIn is closed
+	rejected error             // why the server refused the login
+	err      error             // why the link ended, once ended is closed
+	listCall *listCall         // which waits for an answer, or nil
+	offer    *objectStoreOffer // which the server has made here; nil for none
 }
 
 // connect opens a connection and logs in.

@@ -169,7 +169,9 @@ func (l *Link) write(chunk []message, room *writeRoom) error {
 		}
 		out = out[:0]
 	}
-	room.out = out
+	if room.out = out; cap(out) > 4*chunkBytes {
+		room.out = nil // what a large message needed is not kept
+	}
 	if len(out) == 0 {
 		return nil
 	}

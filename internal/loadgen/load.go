@@ -14,11 +14,7 @@ const settleTime = 10 * time.Second
 // PairLoad has each client get messages from a sender of its own.
 func PairLoad(ctx context.Context, cfg Config) (Result, error) {
 	var result Result
-	ids := make([]string, 2*cfg.Clients)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("%s_%d", cfg.Name, i)
-	}
-	f, err := newFleet(ctx, cfg, ids, &result)
+	f, err := newFleet(ctx, cfg, 2*cfg.Clients, &result)
 	if err != nil {
 		return result, err
 	}
@@ -36,11 +32,7 @@ func PairLoad(ctx context.Context, cfg Config) (Result, error) {
 // FanOutLoad has one sender send to all, which the clients get.
 func FanOutLoad(ctx context.Context, cfg Config) (Result, error) {
 	var result Result
-	ids := make([]string, cfg.Clients+1)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("%s_%d", cfg.Name, i)
-	}
-	f, err := newFleet(ctx, cfg, ids, &result)
+	f, err := newFleet(ctx, cfg, cfg.Clients+1, &result)
 	if err != nil {
 		return result, err
 	}
@@ -55,11 +47,7 @@ func FanOutLoad(ctx context.Context, cfg Config) (Result, error) {
 // IdleLoad has clients that do nothing.
 func IdleLoad(ctx context.Context, cfg Config) (Result, error) {
 	var result Result
-	ids := make([]string, cfg.Clients)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("%s_%d", cfg.Name, i)
-	}
-	f, err := newFleet(ctx, cfg, ids, &result)
+	f, err := newFleet(ctx, cfg, cfg.Clients, &result)
 	if err != nil {
 		return result, err
 	}

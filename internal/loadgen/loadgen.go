@@ -77,11 +77,10 @@ func (f *fleet) err() error {
 // loginsAtOnce is how many clients connect at a time.
 const loginsAtOnce = 32
 
-// newFleet connects clients with these ids, and notes in the result what that
-// has cost.
-func newFleet(ctx context.Context, cfg Config, ids []string, result *Result) (*fleet, error) {
-	f := &fleet{cfg: cfg, conns: make([]*conn, len(ids)), stop: func() {}}
-	result.Clients, result.LoginCPU, result.ServerCPU, result.Memory, result.Growth = len(ids), -1, -1, -1, -1
+// newFleet connects n clients, and notes in the result what that has cost.
+func newFleet(ctx context.Context, cfg Config, n int, result *Result) (*fleet, error) {
+	f := &fleet{cfg: cfg, conns: make([]*conn, n), stop: func() {}}
+	result.Clients, result.LoginCPU, result.ServerCPU, result.Memory, result.Growth = n, -1, -1, -1, -1
 	if cfg.PID != 0 {
 		var err error
 		if f.process, err = openProcess(cfg.PID); err != nil {
@@ -94,19 +93,19 @@ func newFleet(ctx context.Context, cfg Config, ids []string, result *Result) (*f
 	defer cancel(nil)
 	next := make(chan int)
 	var workers sync.WaitGroup
-	for range min(loginsAtOnce, len(ids)) {
+	for range min(loginsAtOnce, n) {
 		workers.Go(func() {
 			for i := range next {
-				c, err := connect(ctx, cfg, ids[i])
+				c, err := connect(ctx, cfg, fmt.Sprintf("%s_%d", cfg.Name, i))
 				if err != nil {
-					cancel(fmt.Errorf("client %d of %d: %w", i+1, len(ids), err))
+					cancel(fmt.Errorf("client %d of %d: %w", i+1, n, err))
 					continue
 				}
 				f.conns[i] = c
 			}
 		})
 	}
-	for i := range ids {
+	for i := range n {
 		select {
 		case next <- i:
 		case <-ctx.Done():
@@ -135,8 +134,8 @@ func (f *fleet) close() {
 }
 
 // measure waits for the warm-up, then for the measured time, and then until all
-// that is under way has arrived: the function settle ends the sending, and
-// reports whether it has.
+// that is under way has arrived, for which the function settle ends the sending
+// and waits.
 func (f *fleet) measure(ctx context.Context, result *Result, count func() (sent, delivered uint64), reset, settle func()) error {
 	if err := f.wait(ctx, f.cfg.WarmUp); err != nil {
 		return err
