@@ -148,8 +148,8 @@ func (srv *server) renewAccess(clientID, void string) {
 		return
 	}
 	run.endpoint.server.Disconnect(void)
-	if p := srv.hub.connection(clientID); p != nil && p.agreed {
-		srv.deliver(p, srv.offerFrame(clientID, srv.offer(run, clientID)), nil)
+	if p := srv.hub.peerOf(clientID); p != nil && p.agreed {
+		srv.tell(p, srv.offerFrame(clientID, srv.offer(run, clientID)))
 	}
 }
 

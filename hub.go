@@ -1,13 +1,12 @@
 package crosscomm
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
 // hub knows the clients and which connection each has, and brings frames to
@@ -18,19 +17,31 @@ type hub struct {
 	epoch   time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps
 	changed chan struct{} // holds a token if states() has changed
 
+	// everybody is connected as a list, which is replaced and never changed; nil
+	// after a change, until somebody needs it. It is set with mu locked.
+	everybody atomic.Pointer[[]*member]
+
 	mu        sync.RWMutex
-	members   map[string]*member // every client ever known
+	members   map[string]*member // every client ever known; none is ever removed
 	connected map[string]*member // those that have a connection
+}
+
+// memberState is the state of a client.
+type memberState struct {
+	member *member
+	clientState
 }
 
 // member is a client that is known.
 type member struct {
 	id       string
-	lastSeen atomic.Int64 // when it last gave a sign of life, in ns since hub.epoch; 0 if not since then
-	timedOut atomic.Bool  // as last noted by watchHeartbeats
+	lastSeen atomic.Int64         // when it last gave a sign of life, in ns since hub.epoch; 0 if not since then
+	timedOut atomic.Bool          // as last noted by watchHeartbeats
+	peer     atomic.Pointer[peer] // its live connection, or nil; set with hub.mu locked
+
+	stateKey string // of the goroutine that writes the state file
 
 	// guarded by hub.mu
-	peer       *peer     // its live connection, or nil
 	loginTime  time.Time // zero if it has not logged in since the server started
 	seenBefore time.Time // its last sign of life before hub.epoch
 }
@@ -53,11 +64,17 @@ func (h *hub) seen(m *member) time.Time {
 	return time.Now().Add(time.Duration(last - h.now()))
 }
 
-// present reports whether frames for the member can be delivered. Call it with
-// mu held.
-func (h *hub) present(m *member, now int64) bool {
-	return m.peer != nil && now-m.lastSeen.Load() < int64(h.s.cfg.HeartbeatTimeout)
+// connection returns the connection over which frames for the member can be
+// delivered, or nil.
+func (h *hub) connection(m *member, now int64) *peer {
+	if now-m.lastSeen.Load() >= int64(h.s.cfg.HeartbeatTimeout) {
+		return nil
+	}
+	return m.peer.Load()
 }
+
+// present reports whether there is one.
+func (h *hub) present(m *member, now int64) bool { return h.connection(m, now) != nil }
 
 // login makes p the connection of its client, and queues the frames of the
 // welcome as the first ones on it. If the client had another connection, that
@@ -74,17 +91,23 @@ func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 		m = &member{id: p.id}
 		h.members[p.id] = m
 	}
-	again := m.peer == p
+	again := m.peer.Load() == p
 	if !again {
-		old = m.peer
+		old = m.peer.Load()
 	}
-	m.peer, p.member = p, m
-	h.connected[m.id] = m
 	m.loginTime = time.Now()
 	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
 	for _, data := range welcome {
-		p.server.deliver(p, data, nil)
+		if p.server.deliver(p, data, p) {
+			p.server.stats.delivered.Add(1)
+		}
+	}
+	p.member = m
+	m.peer.Store(p) // only now can others find it
+	if h.connected[m.id] == nil {
+		h.connected[m.id] = m
+		h.everybody.Store(nil)
 	}
 	h.markChanged()
 	if old != nil {
@@ -96,7 +119,7 @@ func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 	}
 	h.mu.Unlock()
 	if !again {
-		p.log.Info("login", "client_id", p.id)
+		p.log().Info("login", "client_id", p.id)
 	}
 	return old, true
 }
@@ -106,16 +129,17 @@ func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 func (h *hub) logout(p *peer, err error) {
 	h.mu.Lock()
 	m := p.member
-	mine := m.peer == p
+	mine := m.peer.Load() == p
 	if mine {
-		m.peer = nil
+		m.peer.Store(nil)
 		delete(h.connected, m.id)
+		h.everybody.Store(nil)
 		h.markChanged()
 		h.notifyLogout(m.id, err)
 	}
 	h.mu.Unlock()
 	if mine {
-		p.log.Info("logout", "client_id", p.id, "reason", err)
+		p.log().Info("logout", "client_id", p.id, "reason", err)
 	}
 }
 
@@ -138,54 +162,65 @@ func (h *hub) alive(p *peer) (now int64) {
 	m := p.member
 	m.lastSeen.Store(now)
 	if m.timedOut.CompareAndSwap(true, false) {
-		p.log.Info("a client that had timed out is back", "client_id", p.id)
+		p.log().Info("a client that had timed out is back", "client_id", p.id)
 		h.markChanged()
 	}
 	return now
 }
 
-// send queues a frame for one client, and reports false if that is not present
-// now or cannot take it.
-func (h *hub) send(to string, data []byte, now int64, batch *link.Batch) bool {
-	h.mu.RLock()
-	var target *peer
-	if m := h.connected[to]; m != nil && h.present(m, now) {
-		target = m.peer
-	}
-	h.mu.RUnlock()
-	return target != nil && target.server.deliver(target, data, batch)
-}
-
-// connection returns the connection of a client, or nil.
-func (h *hub) connection(id string) *peer {
+// member returns the client with the id, or nil if it is not known.
+func (h *hub) member(id []byte) *member {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if m := h.connected[id]; m != nil {
-		return m.peer
+	return h.members[string(id)]
+}
+
+// send queues a frame for one client, and reports false if that is not known, is
+// not present now or cannot take it. The frame is one that from is handling; see
+// deliver.
+func (h *hub) send(to *member, data []byte, now int64, from *peer) bool {
+	if to == nil {
+		return false
+	}
+	target := h.connection(to, now)
+	return target != nil && target.server.deliver(target, data, from)
+}
+
+// peerOf returns the connection of a client, or nil.
+func (h *hub) peerOf(id string) *peer {
+	if m := h.member([]byte(id)); m != nil {
+		return m.peer.Load()
 	}
 	return nil
 }
 
 // isPresent reports whether frames for the client can be delivered.
 func (h *hub) isPresent(id string) bool {
-	now := h.now()
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	m := h.connected[id]
-	return m != nil && h.present(m, now)
+	m := h.member([]byte(id))
+	return m != nil && h.present(m, h.now())
 }
 
 // broadcast queues a frame for every client that is present now but the sender's,
-// and returns for how many.
-func (h *hub) broadcast(sender *peer, data []byte, now int64, batch *link.Batch) (receivers int) {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	for _, m := range h.connected {
-		if m.peer != sender && h.present(m, now) && m.peer.server.deliver(m.peer, data, batch) {
+// and returns for how many. Without a sender, it is the server's.
+func (h *hub) broadcast(sender *peer, data []byte, now int64) (receivers int) {
+	for _, m := range h.all() {
+		if p := h.connection(m, now); p != nil && p != sender && p.server.deliver(p, data, sender) {
 			receivers++
 		}
 	}
 	return receivers
+}
+
+// all returns the clients that have a connection.
+func (h *hub) all() []*member {
+	if list := h.everybody.Load(); list != nil {
+		return *list
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := slices.Collect(maps.Values(h.connected))
+	h.everybody.Store(&list)
+	return list
 }
 
 func (h *hub) online() []string {
@@ -223,19 +258,20 @@ func (h *hub) list(onlyOnline bool) []ClientInfo {
 	return list
 }
 
-// states returns what the state file keeps.
-func (h *hub) states() map[string]clientState {
+// states returns what the state file keeps, sorted by id.
+func (h *hub) states() []memberState {
 	now := h.now()
 	h.mu.RLock()
-	defer h.mu.RUnlock()
-	states := make(map[string]clientState, len(h.members))
-	for id, m := range h.members {
+	states := make([]memberState, 0, len(h.members))
+	for _, m := range h.members {
 		state := clientState{Status: statusOffline, LastSeen: toSeconds(h.seen(m))}
 		if h.present(m, now) {
 			state.Status = statusOnline
 		}
-		states[id] = state
+		states = append(states, memberState{m, state})
 	}
+	h.mu.RUnlock()
+	slices.SortFunc(states, func(a, b memberState) int { return strings.Compare(a.member.id, b.member.id) })
 	return states
 }
 

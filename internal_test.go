@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 // A full queue holds up the source that fills it, until there is room, the
@@ -93,4 +96,26 @@ func TestLogLimiter(t *testing.T) {
 			t.Errorf("it does not tell what is left out:\n%.1000s", buf.String())
 		}
 	})
+}
+
+// The state file is written without the YAML library, but for the ids; what that
+// reads is what was written, also of ids that need quotes or are long.
+func TestMarshalStates(t *testing.T) {
+	want := map[string]clientState{}
+	var states []memberState
+	for i, id := range []string{"plain", "yes", "null", "a: b", "# x", "- y", "'", `"\`, "1", "1e3", "2026-11-25", "<<", "~", " a ", "长", "😀", strings.Repeat("x", 256), strings.Repeat("长 ", 64)} {
+		state := clientState{Status: []string{statusOnline, statusOffline}[i%2], LastSeen: []float64{1764063195.123456, 1764063195, 0, 1e-7}[i%4]}
+		want[id] = state
+		states = append(states, memberState{&member{id: id}, state})
+	}
+	for range 2 { // the keys are kept
+		data, err := marshalStates(states)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]clientState{}
+		if err := yaml.Unmarshal(data, &got); err != nil || !maps.Equal(got, want) {
+			t.Errorf("%v: %v from\n%s", err, got, data)
+		}
+	}
 }

@@ -121,6 +121,14 @@ func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 	}
 }
 
+// want reports whether any listener gets the message.
+func (r *registry) want(f frame.Frame) bool {
+	r.mu.RLock()
+	all := r.list
+	r.mu.RUnlock()
+	return slices.ContainsFunc(all, func(reg *registration) bool { return reg.opts.match(f) })
+}
+
 // matching returns the listeners that get the message.
 func (r *registry) matching(f frame.Frame) (list []*registration) {
 	r.mu.RLock()

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
@@ -14,24 +14,34 @@ import (
 
 // peer is one connection to the server. The way of a frame: read by the link,
 // scanned, checked against who has logged in here, routed by the hub to the
-// queues of other peers' links.
+// queues of other peers' links, and written to these when the input is used up.
+// So the link is flushed before anything else is waited for.
 type peer struct {
-	server *server
-	run    *serverRun // listeners work under its context
-	agreed bool       // on the subprotocol: more than the original's wire may be spoken
-	link   *link.Link
-	log    *slog.Logger
+	server    *server
+	run       *serverRun // listeners work under its context
+	agreed    bool       // on the subprotocol: more than the original's wire may be spoken
+	link      *link.Link
+	remote    net.Addr
+	mustLogIn *time.Timer // nil after the first login
 
 	// Who has logged in here, and what the hub knows of it. Only the reading
-	// goroutine uses id; it sets member under the hub's lock.
+	// goroutine uses id and target; it sets member under the hub's lock.
 	id     string
 	member *member
-	// batch are the links that were sent something since this one's input was
-	// last used up. It is flushed before anything is waited for.
-	batch link.Batch
+	target *member // whom the last message was for; messages often come in rows
 
-	hasLoggedIn atomic.Bool // whether anybody ever has, here
-	handling    sync.Mutex  // held while a message is handled
+	handling sync.Mutex // held while a message is handled
+}
+
+// log returns the log with what tells this connection from others. It is made
+// when it is needed: most connections are quiet.
+func (p *peer) log() *slog.Logger { return p.server.s.log.With("remote", p.remote.String()) }
+
+// debug logs what happens all the time.
+func (p *peer) debug(msg string, args ...any) {
+	if p.server.s.log.Enabled(p.run.ctx, slog.LevelDebug) {
+		p.log().Debug(msg, args...)
+	}
 }
 
 // closeTimeout is how long a client that the server disconnects has to take
@@ -63,7 +73,7 @@ func (p *peer) receive(data []byte, text bool) bool {
 	}
 	t := MsgType(f.Type)
 	if t == TypeLogin {
-		p.login(f)
+		onOtherStack(func() { p.login(f) })
 		return true
 	}
 	now := p.server.hub.alive(p)
@@ -97,7 +107,27 @@ func (p *peer) check(f frame.Frame) error {
 
 func (p *peer) refuse(err error) {
 	p.server.stats.refused.Add(1)
-	p.server.stats.warnings.log(p.log, "a frame was refused", "client_id", p.id, "reason", err)
+	p.server.stats.warnings.log(p.log(), "a frame was refused", "client_id", p.id, "reason", err)
+}
+
+// hasLoggedIn ends the time in which somebody must.
+func (p *peer) hasLoggedIn() {
+	if p.mustLogIn != nil {
+		p.mustLogIn.Stop()
+		p.mustLogIn = nil
+	}
+}
+
+// onOtherStack calls a function that needs much of the stack once, where most
+// connections then wait for ever: what the stack of a goroutine has once grown
+// to, it keeps for long.
+func onOtherStack(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // login makes this connection the one of the client.
@@ -122,16 +152,16 @@ func (p *peer) login(f frame.Frame) {
 		p.id = before
 		return
 	}
-	p.hasLoggedIn.Store(true)
+	p.hasLoggedIn()
 	if now := p.server.offer(p.run, id); p.agreed && now != offer {
-		p.server.deliver(p, p.server.offerFrame(id, now), nil) // the key was revoked just now
+		p.server.tell(p, p.server.offerFrame(id, now)) // the key was revoked just now
 	}
 	if old != nil {
-		p.log.Warn("a newer login takes over", "client_id", id)
+		p.log().Warn("a newer login takes over", "client_id", id)
 		// What the older connection is just handling comes before all that
 		// this one brings. It takes no time: a closing connection waits for
 		// nobody, and takes over from nobody.
-		p.batch.Flush()
+		p.link.Flush()
 		old.awaitHandled()
 	}
 	p.awaitEvents()
@@ -146,7 +176,7 @@ func (p *peer) awaitHandled() {
 // awaitEvents holds up this connection, and no lock, while too many calls of
 // OnLogin and OnLogout wait.
 func (p *peer) awaitEvents() {
-	p.batch.Flush()
+	p.link.Flush()
 	_ = p.server.s.events.waitForRoom(p.run.ctx, p.link.Closing(), "")
 }
 
@@ -158,7 +188,7 @@ func (p *peer) logout() {
 
 // gone is called last, with why the connection ended.
 func (p *peer) gone(err error) {
-	p.log.Debug("disconnected", "client_id", p.id, "reason", err)
+	p.debug("disconnected", "client_id", p.id, "reason", err)
 	if p.id != "" {
 		p.server.hub.logout(p, err)
 	}
@@ -168,23 +198,29 @@ func (p *peer) gone(err error) {
 func (p *peer) route(f frame.Frame, data []byte, now int64) {
 	p.warnOfLostFile(f)
 	receivers := 0
-	to := string(f.To)
-	switch to {
-	case ServerID:
+	switch {
+	case string(f.To) == ServerID:
 		p.dispatch(data, f)
-	case All:
-		receivers = p.server.hub.broadcast(p, data, now, &p.batch)
+	case string(f.To) == All:
+		receivers = p.server.hub.broadcast(p, data, now)
 		p.dispatch(data, f)
+	case p.server.hub.send(p.whom(f), data, now, p):
+		receivers = 1
 	default:
-		if p.server.hub.send(to, data, now, &p.batch) {
-			receivers = 1
-		} else {
-			p.server.stats.undelivered.Add(1)
-		}
+		p.server.stats.undelivered.Add(1)
 	}
-	if p.log.Enabled(p.run.ctx, slog.LevelDebug) {
-		p.log.Debug("routed", "type", string(f.Type), "from", p.id, "to", to, "bytes", len(data), "receivers", receivers)
+	p.server.stats.delivered.Add(uint64(receivers))
+	if p.server.s.log.Enabled(p.run.ctx, slog.LevelDebug) {
+		p.log().Debug("routed", "type", string(f.Type), "from", p.id, "to", string(f.To), "bytes", len(data), "receivers", receivers)
 	}
+}
+
+// whom returns the client that the frame is for, or nil if none is known.
+func (p *peer) whom(f frame.Frame) *member {
+	if p.target == nil || p.target.id != string(f.To) {
+		p.target = p.server.hub.member(f.To)
+	}
+	return p.target
 }
 
 // warnOfLostFile says once what is missing when a peer has sent a file that it
@@ -194,11 +230,22 @@ func (p *peer) warnOfLostFile(f frame.Frame) {
 		return
 	}
 	p.run.warnNoStore.Do(func() {
-		p.log.Warn("a file message without its file passes: its sender has no object store; give this server a data directory, or all peers the same OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET", "client_id", p.id)
+		p.log().Warn("a file message without its file passes: its sender has no object store; give this server a data directory, or all peers the same OSS_ENDPOINT, OSS_BUCKET_NAME, OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET", "client_id", p.id)
 	})
 }
 
-// dispatch brings a frame to the server's own listeners.
+// dispatch brings a frame to the server's own listeners, if any want it: they
+// get a copy, since they keep it.
 func (p *peer) dispatch(data []byte, f frame.Frame) {
-	p.server.s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.transfers, before: p.batch.Flush}, data, f)
+	s := p.server.s
+	if !s.listeners.want(f) {
+		return
+	}
+	data = bytes.Clone(data)
+	f, err := frame.Scan(data)
+	if err != nil { // it cannot: it was scanned before
+		p.refuse(err)
+		return
+	}
+	s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.transfers, before: p.link.Flush}, data, f)
 }

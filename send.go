@@ -74,11 +74,12 @@ func (srv *server) send(data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.hub.broadcast(nil, data, srv.hub.now(), nil)
+		srv.stats.delivered.Add(uint64(srv.hub.broadcast(nil, data, srv.hub.now())))
 	default:
-		if !srv.hub.send(to, data, srv.hub.now(), nil) {
+		if !srv.hub.send(srv.hub.member([]byte(to)), data, srv.hub.now(), nil) {
 			return fmt.Errorf("to %q: %w", to, ErrOffline)
 		}
+		srv.stats.delivered.Add(1)
 	}
 	return nil
 }

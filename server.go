@@ -75,6 +75,7 @@ func newServer(s *Service) *server {
 			HandshakeTimeout:  loginTimeout,
 			Subprotocols:      []string{subprotocol},
 			EnableCompression: s.cfg.Compression,
+			ReadBufferSize:    link.ReadBufferSize,
 			WriteBufferPool:   &sync.Pool{},
 		},
 	}
@@ -316,23 +317,41 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The server cannot serve this now; its log says why.", http.StatusServiceUnavailable)
 		return
 	}
-	defer run.work.Done()
 	if forEndpoint {
+		defer run.work.Done()
 		srv.serveEndpoint(run, w, r)
 		return
 	}
 	input := new(link.Input)
 	conn, err := srv.upgrader.Upgrade(input.Watch(w), r, nil) // answers by itself if it fails
 	if err != nil {
+		run.work.Done()
 		srv.s.log.Info("a WebSocket handshake failed", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	srv.serveConn(run, conn, input)
+	l := link.New(conn, input, link.Options{
+		MaxMessage: srv.s.cfg.MaxMessageSize,
+		MaxQueued:  srv.s.cfg.MaxQueuedBytes,
+		Deflate:    srv.s.cfg.Compression && offersDeflate(r.Header),
+	})
+	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, link: l, remote: conn.RemoteAddr()}
+	// On a goroutine of its own, for that of net/http holds much memory that is
+	// needed no more.
+	go func() {
+		defer run.work.Done()
+		srv.servePeer(p)
+	}()
 }
 
-// serveConn serves a connection until it ends.
-func (srv *server) serveConn(run *serverRun, conn *websocket.Conn, input *link.Input) {
-	l := link.New(conn, link.Options{MaxMessage: srv.s.cfg.MaxMessageSize, MaxQueued: srv.s.cfg.MaxQueuedBytes, Join: !srv.s.cfg.Compression})
+// offersDeflate reports whether a peer speaks of permessage-deflate (RFC 7692)
+// in the headers of its handshake.
+func offersDeflate(h http.Header) bool {
+	return strings.Contains(strings.Join(h.Values("Sec-WebSocket-Extensions"), ","), "permessage-deflate")
+}
+
+// servePeer serves a connection until it ends.
+func (srv *server) servePeer(p *peer) {
+	l, run := p.link, p.run
 	srv.mu.Lock()
 	if run.ctx.Err() != nil { // stop has not seen this one
 		l.Close(websocket.CloseGoingAway, "server stopped", stopTimeout)
@@ -340,18 +359,13 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn, input *link.I
 	run.links[l] = true
 	srv.mu.Unlock()
 
-	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, link: l, log: srv.s.log.With("remote", conn.RemoteAddr().String())}
-	input.OnDry(p.batch.Flush)
-	p.log.Debug("connected")
+	p.debug("connected")
 	// Whoever connects and says nothing must not hold a connection for ever.
-	deadline := time.AfterFunc(loginTimeout, func() {
-		if !p.hasLoggedIn.Load() {
-			l.Close(CloseLoginTimeout, fmt.Sprintf("no login within %v", loginTimeout), closeTimeout)
-		}
+	p.mustLogIn = time.AfterFunc(loginTimeout, func() {
+		l.Close(CloseLoginTimeout, fmt.Sprintf("no login within %v", loginTimeout), closeTimeout)
 	})
-	defer deadline.Stop()
 	err := l.Run(p.receive)
-	p.batch.Flush()
+	p.hasLoggedIn()
 	p.gone(err)
 
 	srv.mu.Lock()
@@ -359,24 +373,33 @@ func (srv *server) serveConn(run *serverRun, conn *websocket.Conn, input *link.I
 	srv.mu.Unlock()
 }
 
+// tell queues a frame of the server's own for a peer; see deliver.
+func (srv *server) tell(p *peer, data []byte) bool {
+	ok := srv.deliver(p, data, nil)
+	if ok {
+		srv.stats.delivered.Add(1)
+	}
+	return ok
+}
+
 // deliver queues a frame for a peer, and closes one that does not keep up: a
 // bound on what is held for it is the only way in which nobody waits for it
 // and no message is left out in silence. It reports whether the frame was
-// queued. The batch is that of the peer that has sent the frame, or nil.
-func (srv *server) deliver(p *peer, data []byte, batch *link.Batch) bool {
+// queued. The frame is the one that from is just handling, or, without from,
+// one that nobody changes any more.
+func (srv *server) deliver(p *peer, data []byte, from *peer) bool {
 	var err error
-	if batch != nil {
-		err = batch.Send(p.link, data)
+	if from != nil {
+		err = from.link.Forward(p.link, data)
 	} else {
 		err = p.link.Send(data)
 	}
 	if err == nil {
-		srv.stats.delivered.Add(1)
 		return true
 	}
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
-		p.log.Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.MaxQueuedBytes)
+		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.MaxQueuedBytes)
 	}
 	return false
 }

@@ -1,6 +1,7 @@
 package crosscomm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -51,7 +53,7 @@ type session struct {
 func (r *clientRun) connect(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, loginTimeout, fmt.Errorf("no answer within %v", loginTimeout))
 	defer cancel()
-	conn, err := r.client.dial(ctx)
+	l, agreed, err := r.client.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -59,13 +61,12 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 	sess := &session{
 		client:   r.client,
 		run:      r,
-		agreed:   conn.Subprotocol() == subprotocol,
+		agreed:   agreed,
+		link:     l,
 		loggedIn: make(chan struct{}),
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
 		listing:  make(chan struct{}, 1),
-		// Messages go by Write; only a few short frames of our own go by Send.
-		link: link.New(conn, link.Options{MaxMessage: s.cfg.MaxMessageSize, MaxQueued: math.MaxInt, PingEvery: pingEvery}),
 	}
 	go sess.serve()
 	_ = sess.link.Send(s.newFrame(TypeLogin, ServerID, emptyContent)) // if it fails, done tells
@@ -82,29 +83,47 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 }
 
 // dial makes the WebSocket handshake.
-func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
+func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error) {
+	input := new(link.Input)
+	open := c.s.cfg.DialContext
+	if open == nil {
+		open = new(net.Dialer).DialContext
+	}
 	dialer := websocket.Dialer{
-		NetDialContext:    c.s.cfg.DialContext,
+		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := open(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return input.Conn(conn), nil
+		},
 		Subprotocols:      []string{subprotocol},
 		EnableCompression: c.s.cfg.Compression,
 		WriteBufferSize:   16 << 10,
 	}
 	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, nil)
 	if err == nil {
-		return conn, nil
+		l = link.New(conn, input, link.Options{
+			MaxMessage: c.s.cfg.MaxMessageSize,
+			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
+			PingEvery:  pingEvery,
+			Client:     true,
+			Deflate:    offersDeflate(resp.Header),
+		})
+		return l, conn.Subprotocol() == subprotocol, nil
 	}
 	if resp == nil || !errors.Is(err, websocket.ErrBadHandshake) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, err
+		return nil, false, err
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
 	err = fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body)))
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		err = fmt.Errorf("%w: %w", ErrLoginRejected, err)
 	}
-	return nil, err
+	return nil, false, err
 }
 
 // serve runs the link and the heartbeats until the link ends.
@@ -161,6 +180,7 @@ func (sess *session) logout() {
 // well-formed.
 func (sess *session) receive(data []byte, _ bool) bool {
 	s := sess.client.s
+	data = bytes.Clone(data) // listeners keep it
 	f, err := frame.Scan(data)
 	wellFormed := err == nil
 	if wellFormed && sess.agreed && MsgType(f.Type) == typeObjectStore && string(f.From) == ServerID {

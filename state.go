@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -247,25 +248,55 @@ func (f *stateFile) replace(data []byte) (err error) {
 // quoted.
 var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 
-// marshalStates writes the mapping in the order of the ids, indented as Python
-// does it.
-func marshalStates(states map[string]clientState) ([]byte, error) {
-	root := yaml.Node{Kind: yaml.MappingNode}
-	for _, id := range slices.Sorted(maps.Keys(states)) {
-		var key, value yaml.Node
-		if err := errors.Join(key.Encode(id), value.Encode(states[id])); err != nil {
-			return nil, err
+// marshalStates writes the mapping in the order of the states, indented as
+// Python does it. Only what is different for each client goes by the YAML
+// library, and that once: with thousands of clients it would cost the server more
+// than their messages.
+func marshalStates(states []memberState) ([]byte, error) {
+	if len(states) == 0 {
+		return []byte("{}\n"), nil
+	}
+	var data []byte
+	for _, state := range states {
+		m := state.member
+		if m.stateKey == "" {
+			var err error
+			if m.stateKey, err = stateKey(m.id); err != nil {
+				return nil, err
+			}
 		}
-		if !plainKey.MatchString(id) {
-			key.Tag, key.Style = "!!str", yaml.DoubleQuotedStyle
+		data = append(append(data, m.stateKey...), "status: "...)
+		data = append(append(data, state.Status...), "\n  last_seen: "...)
+		data = strconv.AppendFloat(data, state.LastSeen, 'f', -1, 64)
+		if state.LastSeen == math.Trunc(state.LastSeen) {
+			data = append(data, ".0"...)
 		}
-		root.Content = append(root.Content, &key, &value)
+		data = append(data, '\n')
+	}
+	return data, nil
+}
+
+// stateKey returns the text with which the state of a client begins, up to the
+// first key of that.
+func stateKey(id string) (string, error) {
+	var key, value yaml.Node
+	if err := errors.Join(key.Encode(id), value.Encode(clientState{Status: statusOnline})); err != nil {
+		return "", err
+	}
+	if !plainKey.MatchString(id) {
+		key.Tag, key.Style = "!!str", yaml.DoubleQuotedStyle
 	}
 	var buf bytes.Buffer
 	enc := yaml.NewEncoder(&buf)
 	enc.SetIndent(2)
-	err := errors.Join(enc.Encode(&root), enc.Close())
-	return buf.Bytes(), err
+	if err := errors.Join(enc.Encode(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{&key, &value}}), enc.Close()); err != nil {
+		return "", err
+	}
+	begin, ok := strings.CutSuffix(buf.String(), "status: online\n  last_seen: 0\n")
+	if !ok {
+		return "", fmt.Errorf("the state of a client is written as %q", buf.String())
+	}
+	return begin, nil
 }
 
 func writeSynced(path string, data []byte, mode fs.FileMode) error {

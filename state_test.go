@@ -55,7 +55,7 @@ func TestStateSurvivesRestarts(t *testing.T) {
 		server.stop()
 	}
 	text := readState(t, dir)
-	for _, want := range []string{"first:", "second:", "old-python:", "\"123\":", "last_seen: 1.79550806925e+09"} {
+	for _, want := range []string{"first:", "second:", "old-python:", "\"123\":", "last_seen: 1795508069.25"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is not in\n%s", want, text)
 		}

@@ -1,28 +1,32 @@
 // Package link is one WebSocket connection as both roles use it: a bounded
-// queue of outgoing messages, one goroutine that writes them in order, one
-// that reads, and one orderly way to end.
+// queue of outgoing messages, one goroutine that reads, and one orderly way to
+// end.
 //
-// Who may touch the connection: only the reading goroutine (the caller of
-// [Link.Run]) reads, only the writing goroutine (started by Run) writes
-// messages, pings and pongs. A close frame may be written by either, which
-// gorilla allows.
+// What costs a relay most are system calls and goroutines that are woken, and
+// what costs it memory is what every idle connection holds. So:
 //
-// What costs a relay most are system calls and goroutines that are woken. So a
-// server's link writes the frames itself ([Options.Join]), as many at once as
-// are queued; and whoever relays wakes the writers of many links at once, when
-// his own input is used up: see [Batch].
+//   - Nobody writes but who has set [Link.writing], until he clears it. He is
+//     whoever has queued something, if the socket takes it at once, and a
+//     goroutine that ends when the queue is empty if it does not. A message
+//     that was queued meanwhile is his.
+//   - What a link's input brings for other links is queued there by [Link.Forward]
+//     and written when that input is used up, for each of them in one write, or
+//     a few: see flush.go. Flush never blocks.
+//   - Messages that came in lie in blocks, which are used again when nobody
+//     needs them: the reader, while he handles one of its messages, and the
+//     queues. A queue that does not get empty at once copies what it has, so
+//     that a slow peer holds nobody's block: see block.go.
+//   - While a connection waits for input it has no buffer: see input.go.
+//
+// A connection whose ends may have agreed on compression is written by gorilla,
+// and one that is not a plain socket by the goroutine alone. They take the same
+// way through the same queue.
 package link
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -43,18 +47,15 @@ const (
 )
 
 var (
-	// ErrFull is returned by Send if the message would exceed the bound of
-	// the queue.
+	// ErrFull is returned by Send and Forward if the message would exceed the
+	// bound of the queue.
 	ErrFull = errors.New("send queue is full")
-	// ErrClosed is returned by Send and Write once the link is closing.
+	// ErrClosed is returned by Send, Forward and Write once the link is closing.
 	ErrClosed = errors.New("connection is closing")
 	// ErrWithdrawn is returned by Write if its context has ended before the
 	// writing of the message began: it was not sent.
 	ErrWithdrawn = errors.New("message withdrawn")
 )
-
-// itemOverhead is what a message in the queue costs beside its bytes, roughly.
-const itemOverhead = 64
 
 // A CloseError is the end of a link by a close frame.
 type CloseError struct {
@@ -74,141 +75,72 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("%s with code %d: %q", who, e.Code, e.Reason)
 }
 
-// Options are a link's limits.
+// Options are a link's limits, and what is known of its connection.
 type Options struct {
 	MaxMessage int           // bytes of one incoming message, after inflation
-	MaxQueued  int           // bytes waiting to be written by Send, with an allowance for each message
+	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each message
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
-	// Join has messages written together, past gorilla. It is for the server's
-	// end of a connection that has not agreed on compression.
-	Join bool
+	Client     bool          // whether this is the client's end, which must mask what it writes
+	Deflate    bool          // whether the ends may have agreed on compression
 }
 
-// A Link is a WebSocket connection. All methods but Run may be called
-// concurrently, also before Run.
+// A Link is a WebSocket connection. All methods but Run, Forward and Flush may be
+// called concurrently, also before Run.
 type Link struct {
-	conn *websocket.Conn
-	opts Options
+	conn  *websocket.Conn
+	input *Input
+	opts  Options
+	plain *inputConn // what we write to, past gorilla; nil if gorilla writes
 
-	wake    chan struct{} // holds a token if the writer should look at the fields below
-	written chan struct{} // closed when the writing goroutine has ended
-	read    chan struct{} // closed when reading has ended
+	// Of the reading goroutine.
+	block   *block  // where the messages that come in lie; nil while none is needed
+	current *block  // where the one that is being handled lies; nil for elsewhere
+	partial bool    // whether only a part of a message has come
+	touched []*Link // where something was forwarded to since the last Flush
 
-	input bytes.Buffer // of the reading goroutine
-
-	deadline  time.Time   // of the writing goroutine: when its time was last extended
-	closeSent atomic.Bool // whether a close frame may have been written
+	extended time.Time // of who writes: when the time for it was last extended
 
 	closed chan struct{} // closed when closing becomes true
 
-	mu         sync.Mutex
-	queue      []message
-	head       int     // where the queue begins
-	bytes      int     // of the queue and of the messages being written
-	batch      *Batch  // that will wake the writer; nil for none
-	pong       *string // the payload of a ping that is to be answered
-	closing    bool
-	end        error // why, once closing; the first reason stays
-	forceClose *time.Timer
-	forceAt    time.Time // when that fires
+	writers sync.WaitGroup // has one while writing is true
+
+	mu        sync.Mutex
+	queue     *fifo   // nil if it is empty
+	bytes     int     // of the queue and of the messages being written
+	pong      *string // the payload of a ping that is to be answered
+	rest      *rest   // what a socket has not taken at once; before the queue
+	writing   bool    // whether there is somebody who writes
+	draining  bool    // whether he is a goroutine that may wait for the socket
+	flusher   *Link   // who has this one among his touched; nil for nobody
+	closing   bool
+	readEnded bool    // nothing is written any more
+	end       *ending // nil before closing
+	pace      *pace   // nil if there are no pings
 }
 
-// message is one in the queue.
-type message struct {
-	data   []byte
-	waiter *waiter // nil if nobody waits for it
+// ending is what a link has that is closing.
+type ending struct {
+	reason  error         // the first
+	drained chan struct{} // closed when nothing is to be written any more
+	linger  *time.Timer   // runs from then on
+	force   *time.Timer   // nil if nothing bounds the time
+	forceAt time.Time     // when that fires
 }
 
-// waiter is who waits until his message is written.
-type waiter struct {
-	written   chan error // has room for the one result
-	withdrawn bool       // guarded by Link.mu
-}
-
-func (m message) cost() int { return len(m.data) + itemOverhead }
-
-func (m message) finish(err error) {
-	if m.waiter != nil {
-		m.waiter.written <- err
+// New makes a link of a connection after its handshake, which was made over the
+// input.
+func New(conn *websocket.Conn, input *Input, opts Options) *Link {
+	l := &Link{
+		conn:   conn,
+		input:  input,
+		opts:   opts,
+		closed: make(chan struct{}),
 	}
-}
-
-// New makes a link of a connection after its handshake.
-func New(conn *websocket.Conn, opts Options) *Link {
-	return &Link{
-		conn:    conn,
-		opts:    opts,
-		wake:    make(chan struct{}, 1),
-		written: make(chan struct{}),
-		read:    make(chan struct{}),
-		closed:  make(chan struct{}),
+	if c, ok := conn.NetConn().(*inputConn); ok && !opts.Deflate {
+		l.plain, c.ours = c, true
 	}
-}
-
-// Send queues a text message and never blocks. The data must not be changed
-// afterwards; it may be shared by many links. The error is ErrFull or ErrClosed.
-func (l *Link) Send(data []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := l.sendLocked(data)
-	if err == nil {
-		l.signal()
-	}
-	return err
-}
-
-// sendLocked queues a message without a word to the writer, with mu held.
-func (l *Link) sendLocked(data []byte) error {
-	if l.bytes+len(data) > l.opts.MaxQueued && l.bytes > 0 {
-		return ErrFull
-	}
-	return l.enqueue(message{data: data})
-}
-
-// Write queues a text message, whatever the bound of the queue, and waits until
-// the kernel has the whole of it. If the link ends before that, the peer cannot
-// have got the whole of it, and the error is ErrClosed or the link's. If the
-// context ends before that, the error is the context's, and wraps ErrWithdrawn
-// if the message was not sent; else it may still arrive.
-func (l *Link) Write(ctx context.Context, data []byte) error {
-	w := &waiter{written: make(chan error, 1)}
-	l.mu.Lock()
-	err := l.enqueue(message{data, w})
-	l.signal()
-	l.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-w.written:
-		return err
-	case <-ctx.Done():
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	i := slices.IndexFunc(l.queue[l.head:], func(m message) bool { return m.waiter == w })
-	if i < 0 {
-		select {
-		case err := <-w.written: // both at once
-			return err
-		default:
-			return context.Cause(ctx)
-		}
-	}
-	m := &l.queue[l.head+i]
-	l.bytes -= m.cost()
-	m.data, w.withdrawn = nil, true
-	return fmt.Errorf("%w: %w", ErrWithdrawn, context.Cause(ctx))
-}
-
-// enqueue must be called with mu held.
-func (l *Link) enqueue(m message) error {
-	if l.closing {
-		return ErrClosed
-	}
-	l.bytes += m.cost()
-	l.queue = append(l.queue, m)
-	return nil
+	input.beforeWait = l.beforeWait
+	return l
 }
 
 // Close ends the link, and returns at once: no message is taken any more, what
@@ -219,73 +151,122 @@ func (l *Link) enqueue(m message) error {
 // was closing already, only the patience counts.
 func (l *Link) Close(code int, reason string, patience time.Duration) (began bool) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	began = !l.closing
-	l.closeLocked(&CloseError{Code: code, Reason: reason})
-	if at := time.Now().Add(patience); l.forceClose == nil || at.Before(l.forceAt) {
-		if l.forceClose != nil {
-			l.forceClose.Stop()
+	began = l.closeWith(&CloseError{Code: code, Reason: reason}, closeFrame(code, reason))
+	if at, end := time.Now().Add(patience), l.end; end.force == nil || at.Before(end.forceAt) {
+		if end.force != nil {
+			end.force.Stop()
 		}
-		l.forceAt = at
-		l.forceClose = time.AfterFunc(patience, func() { l.conn.Close() })
+		end.force, end.forceAt = time.AfterFunc(patience, func() { l.conn.Close() }), at
 	}
+	l.mu.Unlock()
+	l.write()
 	return began
 }
 
-func (l *Link) closeLocked(end error) {
-	if !l.closing {
-		l.closing, l.end = true, end
-		close(l.closed)
-		l.signal()
+// closeWith begins the end with a close frame, if it has not begun, with mu held.
+func (l *Link) closeWith(end error, frame message) (began bool) {
+	if l.closing {
+		return false
+	}
+	_ = l.enqueue(frame)
+	l.closeLocked(end)
+	return true
+}
+
+// refuse ends the link at once: of the messages that are queued none is written
+// any more, only the close frame, if there was none.
+func (l *Link) refuse(end error, frame message) {
+	l.mu.Lock()
+	l.drop(end)
+	l.closeWith(end, frame)
+	l.mu.Unlock()
+	l.write()
+}
+
+// closeLocked begins the end, if it has not begun, with mu held.
+func (l *Link) closeLocked(reason error) {
+	if l.closing {
+		return
+	}
+	l.closing = true
+	l.end = &ending{reason: reason, drained: make(chan struct{})}
+	close(l.closed)
+	l.noteDrained()
+}
+
+// noteDrained notes if nothing is to be written any more, with mu held.
+func (l *Link) noteDrained() {
+	if !l.closing || l.writing || l.hasWork() || isClosed(l.end.drained) {
+		return
+	}
+	close(l.end.drained)
+	if !l.readEnded {
+		l.end.linger = time.AfterFunc(lingerTime, func() { l.conn.Close() })
 	}
 }
 
-// beginEnd begins the end, if it has not begun.
-func (l *Link) beginEnd(end error) {
+// failLocked ends the link, whose connection is broken, with mu held; meanwhile
+// it gives that up.
+func (l *Link) failLocked(err error) {
+	l.closeLocked(err)
+	l.drop(l.end.reason)
+	l.queue = nil
+	l.noteDrained()
+	l.mu.Unlock()
+	l.conn.Close() // that of TLS may take its time
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closeLocked(end)
 }
 
 // Closing returns a channel that is closed when the link begins to end.
 func (l *Link) Closing() <-chan struct{} { return l.closed }
 
-// signal must be called with mu held.
-func (l *Link) signal() {
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case l.wake <- struct{}{}:
+	case <-c:
+		return true
 	default:
+		return false
 	}
 }
 
 // Run reads messages and calls handle with each until the link ends, and
 // returns why: a *CloseError or the error of the socket. When it returns the
 // socket is closed, no goroutine is left and every Write has its result. It
-// must be called once. The data given to handle is handle's to keep.
+// must be called once. The data given to handle is valid until that returns, and
+// must not be changed; see Forward.
 //
 // The handle function reports whether the message is well-formed, which for
 // this protocol's messages implies valid UTF-8. So only of a text message that
 // is not is UTF-8 looked at here, and bad UTF-8 ends the link, as RFC 6455
 // wants it.
 func (l *Link) Run(handle func(data []byte, text bool) bool) error {
-	go l.writeLoop()
+	l.keepPace()
 	err := l.readLoop(handle)
-	close(l.read)
+	l.Flush()
 
-	l.beginEnd(asCloseError(err))
-	l.conn.Close() // frees the writer, should the peer have stopped reading
-	<-l.written
+	l.mu.Lock()
+	l.closeLocked(asCloseError(err))
+	l.readEnded = true // the peer is gone: writing has no sense any more
+	l.drop(l.end.reason)
+	l.mu.Unlock()
+	l.conn.Close() // frees who writes, should the peer have stopped reading
+	l.writers.Wait()
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.forceClose != nil {
-		l.forceClose.Stop()
+	l.drop(l.end.reason)
+	l.noteDrained()
+	for _, timer := range []*time.Timer{l.end.force, l.end.linger} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
-	for _, m := range l.queue[l.head:] {
-		m.finish(l.end)
+	if l.pace != nil {
+		l.pace.timer.Stop()
 	}
-	l.queue, l.head = nil, 0
-	return l.end
+	l.input.release()
+	l.leaveBlock()
+	return l.end.reason
 }
 
 func asCloseError(err error) error {
@@ -296,126 +277,11 @@ func asCloseError(err error) error {
 	return err
 }
 
-// readLoop returns when reading is over: the peer closed, the socket broke, or
-// the peer broke the rules, in which case it was told so.
-func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
-	// This limit is for the bytes on the wire, and readMessage's for what they
-	// inflate to; deflate may add a little to what it cannot compress.
-	l.conn.SetReadLimit(int64(l.opts.MaxMessage) + int64(l.opts.MaxMessage>>8) + 64)
-	l.conn.SetPongHandler(func(string) error {
-		l.extendDeadline()
-		return nil
-	})
-	// gorilla's own handler would wait for the message that is being written,
-	// or give up the pong, for which a peer may end a link that is only slow.
-	l.conn.SetPingHandler(func(payload string) error {
-		l.extendDeadline()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.pong = &payload
-		l.signal()
-		return nil
-	})
-	// The reason must be noted before the close frame is answered: after that
-	// writing fails, which is no reason.
-	l.conn.SetCloseHandler(func(code int, text string) error {
-		l.beginEnd(&CloseError{Code: code, Reason: text, ByPeer: true})
-		if code == websocket.CloseNoStatusReceived {
-			code = websocket.CloseNormalClosure
-		}
-		l.writeClose(code, "")
-		return nil
-	})
-	for {
-		l.extendDeadline()
-		kind, r, err := l.conn.NextReader()
-		if err == nil {
-			l.extendDeadline()
-			err = l.readMessage(kind, r, handle)
-		}
-		if err != nil {
-			return l.readFailed(err)
-		}
+// closeFrame makes a close frame.
+func closeFrame(code int, reason string) message {
+	const room = 123 // RFC 6455 5.5: a control frame holds 125 bytes, two are the code
+	for len(reason) > room || !utf8.ValidString(reason) {
+		reason = reason[:len(reason)-1]
 	}
-}
-
-// readFailed tells the peer why it is not read any more, if that is its fault
-// and gorilla has not told it, and returns the reason.
-func (l *Link) readFailed(err error) error {
-	var network net.Error
-	var closed *websocket.CloseError
-	var ours *CloseError
-	switch {
-	case errors.As(err, &network):
-		return err
-	case errors.As(err, &closed), errors.As(err, &ours), errors.Is(err, io.EOF):
-	case errors.Is(err, websocket.ErrReadLimit):
-		err = &CloseError{Code: websocket.CloseMessageTooBig, Reason: "message too big"}
-	default:
-		// Malformed frames, of which gorilla has told, or malformed deflate.
-		l.beginEnd(err)
-		l.writeClose(websocket.CloseInvalidFramePayloadData, "malformed data")
-	}
-	l.beginEnd(asCloseError(err))
-	l.discardInput()
-	return err
-}
-
-func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool) error {
-	if l.input.Cap() > 4<<10 {
-		l.input = bytes.Buffer{} // what a large message needed is not kept
-	}
-	l.input.Reset()
-	if _, err := l.input.ReadFrom(io.LimitReader(aliveReader{r, l}, int64(l.opts.MaxMessage)+1)); err != nil {
-		return err
-	}
-	data := bytes.Clone(l.input.Bytes()) // in a slice of its size, for it may be queued for long
-	if len(data) > l.opts.MaxMessage {
-		return l.refuse(websocket.CloseMessageTooBig, fmt.Sprintf("message over %d bytes", l.opts.MaxMessage))
-	}
-	l.mu.Lock()
-	closing := l.closing
-	l.mu.Unlock()
-	text := kind == websocket.TextMessage
-	if !closing && !handle(data, text) && text && !utf8.Valid(data) {
-		return l.refuse(websocket.CloseInvalidFramePayloadData, "invalid UTF-8")
-	}
-	return nil
-}
-
-// refuse tells the peer why the link ends, and returns it.
-func (l *Link) refuse(code int, reason string) error {
-	refusal := &CloseError{Code: code, Reason: reason}
-	l.beginEnd(refusal)
-	l.writeClose(code, reason)
-	return refusal
-}
-
-// aliveReader extends the deadline with everything that comes: a large message
-// may take longer than a peer may be silent.
-type aliveReader struct {
-	r io.Reader
-	l *Link
-}
-
-func (a aliveReader) Read(p []byte) (int, error) {
-	a.l.extendDeadline()
-	return a.r.Read(p)
-}
-
-// discardInput reads on for a moment after the end of the conversation: see
-// lingerTime.
-func (l *Link) discardInput() {
-	raw := l.conn.NetConn()
-	_ = raw.SetReadDeadline(time.Now().Add(lingerTime))
-	if half, ok := raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
-		return
-	}
-	_, _ = io.Copy(io.Discard, raw)
-}
-
-func (l *Link) extendDeadline() {
-	if l.opts.PingEvery > 0 {
-		_ = l.conn.SetReadDeadline(time.Now().Add(2 * l.opts.PingEvery))
-	}
+	return message{op: websocket.CloseMessage, data: websocket.FormatCloseMessage(code, reason)}
 }

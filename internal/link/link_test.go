@@ -22,19 +22,65 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
-// join is Options.Join of all links: both ways of writing keep the same promises.
-var join bool
+// way is how all links write: they keep the same promises.
+var way int
+
+const (
+	direct    = iota // what the socket takes at once without a goroutine
+	goroutine        // as on a connection that is no plain socket
+	gorilla          // as on one that may be compressed
+	ways
+)
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(bothWays{m})
+	goleak.VerifyTestMain(allWays{m})
 }
 
-type bothWays struct{ m *testing.M }
+type allWays struct{ m *testing.M }
 
-func (b bothWays) Run() int {
-	code := b.m.Run()
-	join = true
-	return max(code, b.m.Run())
+func (a allWays) Run() (code int) {
+	for way = range ways {
+		code = max(code, a.m.Run())
+	}
+	return code
+}
+
+// hidden is a connection of which is not seen what it is.
+type hidden struct{ net.Conn }
+
+func (h hidden) CloseWrite() error { return h.Conn.(*net.TCPConn).CloseWrite() }
+
+type hidingListener struct{ net.Listener }
+
+func (l hidingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil && way == goroutine {
+		conn = hidden{conn}
+	}
+	return conn, err
+}
+
+// newServer is httptest.NewServer for links.
+func newServer(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(handler)
+	srv.Listener = hidingListener{srv.Listener}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return "ws" + strings.TrimPrefix(srv.URL, "http")
+}
+
+// accept makes a link of a request.
+func accept(t *testing.T, w http.ResponseWriter, r *http.Request, opts link.Options) *link.Link {
+	input := new(link.Input)
+	upgrader := websocket.Upgrader{ReadBufferSize: link.ReadBufferSize}
+	conn, err := upgrader.Upgrade(input.Watch(w), r, nil)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	opts.Deflate = way == gorilla
+	return link.New(conn, input, opts)
 }
 
 // pair returns a link over a real socket, running, and its bare peer.
@@ -45,19 +91,13 @@ func pair(t *testing.T, opts link.Options, handle func([]byte, bool) bool) (*lin
 	if handle == nil {
 		handle = func([]byte, bool) bool { return true }
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := new(websocket.Upgrader).Upgrade(new(link.Input).Watch(w), r, nil)
-		if err != nil {
-			t.Error(err)
-			return
+	url := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if l := accept(t, w, r, opts); l != nil {
+			links <- l
+			ended <- l.Run(handle)
 		}
-		opts.Join = join
-		l := link.New(conn, opts)
-		links <- l
-		ended <- l.Run(handle)
-	}))
-	t.Cleanup(srv.Close)
-	peer, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(srv.URL, "http"), nil)
+	})
+	peer, _, err := websocket.DefaultDialer.Dial(url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,15 +259,10 @@ func pipePair(t *testing.T, opts link.Options) (*link.Link, *websocket.Conn, <-c
 	links := make(chan *link.Link, 1)
 	ended := make(chan error, 1)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := new(websocket.Upgrader).Upgrade(w, r, nil)
-		if err != nil {
-			t.Error(err)
-			return
+		if l := accept(t, w, r, opts); l != nil {
+			links <- l
+			ended <- l.Run(func([]byte, bool) bool { return true })
 		}
-		opts.Join = join
-		l := link.New(conn, opts)
-		links <- l
-		ended <- l.Run(func([]byte, bool) bool { return true })
 	})}
 	network := testkit.NewPipes()
 	go srv.Serve(network)

@@ -1,0 +1,126 @@
+package link
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+)
+
+const (
+	// largeMessage is from which size on a message is written as it lies,
+	// without being copied.
+	largeMessage = 8 << 10
+	// keptBytes is how much a writeRoom keeps for the next one.
+	keptBytes = 4 * blockBytes
+)
+
+// writeRoom is what writing needs. A link that does not write has none.
+type writeRoom struct {
+	chunk []message
+	ends  []int // where the frame of each message ends, in all bytes of the chunk
+
+	parts [][]byte // the bytes
+	out   []byte   // those that do not lie in the messages
+	cuts  []int    // where parts of out end, each followed by a message
+}
+
+// encode makes the bytes of a chunk. With apart, large messages are parts that
+// lie where they are, for sockets that write several parts as one.
+func (r *writeRoom) encode(chunk []message, mask, apart bool) {
+	r.chunk, r.ends, r.cuts = chunk, r.ends[:0], r.cuts[:0]
+	if cap(r.out) > keptBytes {
+		r.out = nil // what a large message needed
+	}
+	out, parts := r.out[:0], r.parts[:0]
+	end := 0
+	for _, m := range chunk {
+		before := len(out)
+		switch {
+		case m.op == asFrame:
+			out = append(out, m.data...)
+		case mask:
+			out = appendMasked(out, m.op, m.data)
+		case apart && len(m.data) >= largeMessage:
+			out = appendHeader(out, m.op, len(m.data), 0)
+			r.cuts = append(r.cuts, len(out))
+			parts = append(parts, nil, m.data) // nil, for out may still move
+			end += len(m.data)
+		default:
+			out = append(appendHeader(out, m.op, len(m.data), 0), m.data...)
+		}
+		end += len(out) - before
+		r.ends = append(r.ends, end)
+	}
+	begin := 0
+	for i, cut := range r.cuts {
+		parts[2*i] = out[begin:cut]
+		begin = cut
+	}
+	if begin < len(out) {
+		parts = append(parts, out[begin:])
+	}
+	r.out, r.parts = out, parts
+}
+
+// whole is encode for messages that others encode: the size of each is 1.
+func (r *writeRoom) whole(chunk []message) {
+	r.chunk, r.ends = chunk, r.ends[:0]
+	for i := range chunk {
+		r.ends = append(r.ends, i+1)
+	}
+}
+
+// rest copies what is left of the bytes after the first n, which lie in the
+// messages from the given one on.
+func (r *writeRoom) rest(from, n int) *rest {
+	left := &rest{}
+	for i, m := range r.chunk[from:] {
+		left.frames = append(left.frames, restFrame{end: r.ends[from+i] - n, cost: m.cost(), waiter: m.waiter})
+	}
+	for i, p := range r.parts {
+		if n < len(p) {
+			r.parts[i] = p[n:]
+			left.bytes = bytes.Join(r.parts[i:], nil)
+			break
+		}
+		n -= len(p)
+	}
+	return left
+}
+
+const (
+	final   = 0x80 // in the first byte of a header
+	maskBit = 0x80 // in the second
+)
+
+// appendHeader appends the header of a frame of n bytes; flags go into its second
+// byte.
+func appendHeader(b []byte, op, n int, flags byte) []byte {
+	first := final | byte(op)
+	switch {
+	case n < 126:
+		return append(b, first, flags|byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, first, flags|126), uint16(n))
+	}
+	return binary.BigEndian.AppendUint64(append(b, first, flags|127), uint64(n))
+}
+
+// appendMasked appends a frame of a client. The source is Go's own, which is
+// seeded by the system and strong enough (RFC 6455 10.3).
+func appendMasked(b []byte, op int, data []byte) []byte {
+	key := rand.Uint32()
+	b = binary.LittleEndian.AppendUint32(appendHeader(b, op, len(data), maskBit), key)
+	begin := len(b)
+	b = append(b, data...)
+	masked := b[begin:]
+	wide := uint64(key)<<32 | uint64(key)
+	for len(masked) >= 8 {
+		binary.LittleEndian.PutUint64(masked, binary.LittleEndian.Uint64(masked)^wide)
+		masked = masked[8:]
+	}
+	for i := range masked {
+		masked[i] ^= byte(wide >> (8 * i))
+	}
+	return b
+}

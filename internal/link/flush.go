@@ -1,0 +1,236 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	// mostPasses is how many times in a row who writes takes what was queued
+	// meanwhile. He has something else to do.
+	mostPasses = 4
+	// extendEvery is how often the time for writing is extended: not for each
+	// write, which would cost more than it is worth.
+	extendEvery = 10 * time.Second
+)
+
+// rest is what is left of a chunk that a socket has not taken whole.
+type rest struct {
+	bytes  []byte
+	frames []restFrame
+}
+
+// restFrame is a message of which at least the end is left.
+type restFrame struct {
+	end    int // where it ends in the bytes
+	cost   int
+	waiter *waiter
+}
+
+var rooms = sync.Pool{New: func() any { return new(writeRoom) }}
+
+// Flush writes what was forwarded, as far as the sockets take it at once, and
+// leaves the rest to goroutines: it never blocks. Run calls it before it waits
+// for input; a handle function that waits for anything must call it before. Only
+// the goroutine of Run may call it.
+func (l *Link) Flush() {
+	if len(l.touched) == 0 {
+		return
+	}
+	room := rooms.Get().(*writeRoom)
+	defer rooms.Put(room)
+	for i, to := range l.touched {
+		to.mu.Lock()
+		if to.flusher == l { // else another one will come, too
+			to.flusher = nil
+		}
+		to.writeLocked(room)
+		l.touched[i] = nil
+	}
+	l.touched = l.touched[:0]
+}
+
+// write writes what is queued, as Flush does.
+func (l *Link) write() {
+	room := rooms.Get().(*writeRoom)
+	defer rooms.Put(room)
+	l.mu.Lock()
+	l.writeLocked(room)
+}
+
+// writeLocked is write with mu held, which it gives up.
+func (l *Link) writeLocked(room *writeRoom) {
+	defer l.mu.Unlock()
+	if l.writing || l.readEnded || !l.hasWork() {
+		return // who is writing takes what is queued, too
+	}
+	l.writing = true
+	l.writers.Add(1)
+	if l.plain == nil || l.input.raw == nil {
+		l.drainLater()
+		return
+	}
+	for range mostPasses {
+		chunk := l.take(room.chunk[:0])
+		if len(chunk) == 0 {
+			l.endWriting()
+			return
+		}
+		l.mu.Unlock()
+		room.encode(chunk, l.opts.Client, true)
+		n, err := writeNow(l.input.raw, room.parts)
+		l.mu.Lock()
+		l.settle(room, n, err)
+		if err != nil {
+			l.endWriting()
+			return
+		}
+		if l.rest != nil {
+			break
+		}
+	}
+	if l.hasWork() {
+		l.drainLater()
+	} else {
+		l.endWriting()
+	}
+}
+
+// drainLater leaves the writing to a goroutine, with mu held. What the queue has
+// may now stay there for long.
+func (l *Link) drainLater() {
+	l.draining = true
+	queue := l.queue.waiting()
+	for i := range queue {
+		queue[i].leaveBlock()
+	}
+	go l.drain()
+}
+
+// endWriting is called with mu held by who has written all that there was.
+func (l *Link) endWriting() {
+	l.writing, l.draining = false, false
+	l.noteDrained()
+	l.writers.Done()
+}
+
+// drain writes until nothing is queued any more, and waits for the socket.
+func (l *Link) drain() {
+	room := rooms.Get().(*writeRoom)
+	defer rooms.Put(room)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		if left := l.rest; left != nil {
+			l.rest = nil
+			l.mu.Unlock()
+			n, err := l.writeWaiting([][]byte{left.bytes})
+			l.mu.Lock()
+			l.settleRest(left, n, err)
+			continue
+		}
+		chunk := l.take(room.chunk[:0])
+		if len(chunk) == 0 {
+			l.endDeadline()
+			l.endWriting()
+			return
+		}
+		l.mu.Unlock()
+		var n int
+		var err error
+		if l.plain != nil {
+			room.encode(chunk, l.opts.Client, l.input.raw != nil)
+			n, err = l.writeWaiting(room.parts)
+		} else {
+			err = l.writeByGorilla(chunk[0])
+			room.whole(chunk)
+			if err == nil {
+				n = room.ends[0]
+			}
+		}
+		l.mu.Lock()
+		l.settle(room, n, err)
+	}
+}
+
+// settle ends the messages of a chunk of which n bytes were written, with mu
+// held. What is left is given up if there was an error, and kept as the rest if
+// not.
+func (l *Link) settle(room *writeRoom, n int, err error) {
+	done := 0
+	for ; done < len(room.chunk) && room.ends[done] <= n; done++ {
+		l.bytes -= room.chunk[done].cost()
+		room.chunk[done].finish(nil)
+	}
+	left := room.chunk[done:]
+	if err != nil {
+		for _, m := range left {
+			l.bytes -= m.cost()
+			m.finish(err)
+		}
+		l.failLocked(fmt.Errorf("write: %w", err))
+	} else if len(left) > 0 {
+		l.rest = room.rest(done, n)
+		for _, m := range left {
+			m.block.release()
+		}
+	}
+	clear(room.chunk) // or else it would keep the messages
+	clear(room.parts)
+}
+
+// settleRest is settle for a rest.
+func (l *Link) settleRest(r *rest, n int, err error) {
+	for _, f := range r.frames {
+		var result error
+		if f.end > n {
+			result = err
+		}
+		l.bytes -= f.cost
+		if f.waiter != nil {
+			f.waiter.written <- result
+		}
+	}
+	if err != nil {
+		l.failLocked(fmt.Errorf("write: %w", err))
+	}
+}
+
+// writeWaiting writes all, and waits for the socket; the error may be that of
+// the time-out.
+func (l *Link) writeWaiting(parts net.Buffers) (n int, err error) {
+	if now := time.Now(); now.Sub(l.extended) > extendEvery {
+		l.extended = now
+		_ = l.plain.Conn.SetWriteDeadline(now.Add(writeTimeout))
+	}
+	written, err := parts.WriteTo(l.plain.Conn)
+	return int(written), err
+}
+
+// endDeadline lets no time for writing run while nothing waits: a write that
+// does not wait would fail, too, when it is over.
+func (l *Link) endDeadline() {
+	if l.plain != nil && l.input.raw != nil && !l.extended.IsZero() {
+		l.extended = time.Time{}
+		_ = l.plain.Conn.SetWriteDeadline(time.Time{})
+	}
+}
+
+// writeByGorilla writes one message, perhaps compressed.
+func (l *Link) writeByGorilla(m message) error {
+	deadline := time.Now().Add(writeTimeout)
+	if m.op != websocket.TextMessage {
+		err := l.conn.WriteControl(m.op, m.data, deadline)
+		if errors.Is(err, websocket.ErrCloseSent) {
+			return nil // gorilla has closed by itself, after a malformed frame
+		}
+		return err
+	}
+	_ = l.conn.SetWriteDeadline(deadline)
+	return l.conn.WriteMessage(m.op, m.data)
+}

@@ -1,0 +1,295 @@
+package link_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// relay is a server whose links forward all that they get to one target, and
+// flush as Run does.
+type relay struct {
+	url    string
+	target *link.Link
+	peer   *websocket.Conn // of the target
+	ended  <-chan error    // of the target
+}
+
+func newRelay(t *testing.T, opts link.Options) *relay {
+	t.Helper()
+	r := new(relay)
+	r.target, r.peer, r.ended = pair(t, opts, nil)
+	var running sync.WaitGroup
+	t.Cleanup(running.Wait)
+	r.url = newServer(t, func(w http.ResponseWriter, req *http.Request) {
+		l := accept(t, w, req, roomy)
+		if l == nil {
+			return
+		}
+		running.Add(1)
+		defer running.Done()
+		_ = l.Run(func(data []byte, _ bool) bool {
+			switch err := l.Forward(r.target, data); {
+			case err != nil && !errors.Is(err, link.ErrClosed) && !errors.Is(err, link.ErrFull):
+				t.Error(err)
+			}
+			return true
+		})
+	})
+	return r
+}
+
+func (r *relay) dial(t *testing.T) *websocket.Conn {
+	t.Helper()
+	conn, _, err := websocket.DefaultDialer.Dial(r.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// burst is frames of a client, with a mask of zeros.
+func burst(texts ...string) (b []byte) {
+	for _, text := range texts {
+		b = append(b, 0x81)
+		switch n := len(text); {
+		case n < 126:
+			b = append(b, 0x80|byte(n))
+		case n < 1<<16:
+			b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+		default:
+			b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+		}
+		b = append(append(b, 0, 0, 0, 0), text...)
+	}
+	return b
+}
+
+// Messages of all sizes pass, also those at the limits of a frame's header, of
+// a block, and of what is copied.
+func TestSizes(t *testing.T) {
+	sizes := []int{0, 1, 125, 126, 127, 8<<10 - 1, 8 << 10, 30_000, 30_000, 3, 65_535, 65_536, 64 << 10, 64<<10 + 1, 1 << 20, 3, 64<<10 - 1, 200}
+	for _, writes := range []int{1, len(sizes)} {
+		r := newRelay(t, roomy)
+		sender := r.dial(t)
+		var texts []string
+		for i, n := range sizes {
+			texts = append(texts, strings.Repeat(string(rune('a'+i)), n))
+		}
+		go func() {
+			if writes == 1 {
+				_, _ = sender.NetConn().Write(burst(texts...))
+				return
+			}
+			for _, text := range texts {
+				_, _ = sender.NetConn().Write(burst(text))
+			}
+		}()
+		for i, n := range sizes {
+			kind, data, err := r.peer.ReadMessage()
+			if err != nil || kind != websocket.TextMessage || string(data) != texts[i] {
+				t.Fatalf("message %d of %d bytes: got %d of kind %d, %v", i, n, len(data), kind, err)
+			}
+		}
+		r.target.Close(1000, "", 0)
+		testkit.Receive(t, r.ended)
+	}
+}
+
+// What is forwarded by several links, sent and written with Write, while pings
+// come, arrives in the order of each, whole, and its memory is not used for
+// something else before.
+func TestOrderOfAllWays(t *testing.T) {
+	r := newRelay(t, roomy)
+	const senders, count = 6, 3000
+	text := func(s, i int) string {
+		return fmt.Sprintf("%d %d %s", s, i, strings.Repeat(string(rune('a'+(s+i)%26)), i*7%600))
+	}
+	var sending sync.WaitGroup
+	for s := range senders {
+		var conn *websocket.Conn
+		if s < 3 {
+			conn = r.dial(t)
+		}
+		sending.Go(func() {
+			for i := 0; i < count; {
+				var err error
+				switch {
+				case conn != nil:
+					var texts []string
+					for n := i%50 + 1; n > 0 && i < count; n-- {
+						texts = append(texts, text(s, i))
+						i++
+					}
+					_, err = conn.NetConn().Write(burst(texts...))
+				case s == 3:
+					err = r.target.Write(context.Background(), []byte(text(s, i)))
+					i++
+				default:
+					err = r.target.Send([]byte(text(s, i)))
+					i++
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	pongs := 0
+	r.peer.SetPongHandler(func(string) error {
+		pongs++
+		return nil
+	})
+	next := make([]int, senders)
+	for n := range senders * count {
+		if n%1000 == 0 {
+			if err := r.peer.WriteControl(websocket.PingMessage, nil, time.Now().Add(testkit.Patience)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, data, err := r.peer.ReadMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s, i int
+		if _, err := fmt.Sscanf(string(data), "%d %d", &s, &i); err != nil || i != next[s] || string(data) != text(s, i) {
+			t.Fatalf("got %.20q, want number %d; %v", data, next[s], err)
+		}
+		next[s]++
+	}
+	sending.Wait()
+	r.target.Close(1000, "", 0)
+	testkit.Receive(t, r.ended)
+	if pongs == 0 {
+		t.Error("no ping was answered")
+	}
+}
+
+// A peer that reads nothing for a while holds up neither the link that forwards
+// to it nor what that forwards to others, and gets everything in the end.
+func TestSlowTarget(t *testing.T) {
+	slow, slowPeer, slowEnded := pair(t, roomy, nil)
+	quick, quickPeer, quickEnded := pair(t, roomy, nil)
+	url := newServer(t, func(w http.ResponseWriter, req *http.Request) {
+		if l := accept(t, w, req, roomy); l != nil {
+			_ = l.Run(func(data []byte, _ bool) bool {
+				for _, to := range []*link.Link{slow, quick} {
+					if err := l.Forward(to, data); err != nil {
+						t.Error(err)
+					}
+				}
+				return true
+			})
+		}
+	})
+	sender, _, err := websocket.DefaultDialer.Dial(url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sender.Close()
+	const count = 3000
+	text := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 10_000)) } // 30 MB: more than sockets buffer
+	go func() {
+		for i := range count {
+			_, _ = sender.NetConn().Write(burst(text(i), "small"))
+		}
+	}()
+	for _, peer := range []*websocket.Conn{quickPeer, slowPeer} {
+		for i := range 2 * count {
+			want := "small"
+			if i%2 == 0 {
+				want = text(i / 2)
+			}
+			if _, data, err := peer.ReadMessage(); err != nil || string(data) != want {
+				t.Fatalf("message %d: got %.20q, %v", i, data, err)
+			}
+		}
+	}
+	for l, ended := range map[*link.Link]<-chan error{slow: slowEnded, quick: quickEnded} {
+		l.Close(1000, "", 0)
+		testkit.Receive(t, ended)
+	}
+}
+
+// A target that is reset while much is written to it ends, and whoever forwards
+// to it or writes goes on.
+func TestTargetVanishes(t *testing.T) {
+	r := newRelay(t, roomy)
+	sender := r.dial(t)
+	stop := make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		data := burst(strings.Repeat("x", 20_000), "y")
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := sender.NetConn().Write(data); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	results := make(chan error, 100)
+	for range cap(results) {
+		go func() { results <- r.target.Write(context.Background(), bytes.Repeat([]byte("z"), 1<<18)) }()
+	}
+	if _, _, err := r.peer.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	r.peer.Close()
+	testkit.Receive(t, r.ended)
+	for range cap(results) {
+		testkit.Receive(t, results)
+	}
+	close(stop)
+	sending.Wait()
+	if err := r.target.Write(context.Background(), nil); !errors.Is(err, link.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// A link that breaks the rules of WebSocket is told so, whatever is being written
+// to it.
+func TestMalformedFrame(t *testing.T) {
+	for name, bytes := range map[string]string{
+		"reserved bit": "\xc1\x80\x00\x00\x00\x00",
+		"not masked":   "\x81\x01x",
+		"lone rest":    "\x80\x80\x00\x00\x00\x00",
+		"long ping":    "\x89\xfe\x00\x7e\x00\x00\x00\x00" + strings.Repeat("x", 126),
+	} {
+		l, peer, ended := pair(t, roomy, nil)
+		if err := l.Send([]byte("before")); err != nil {
+			t.Fatal(err)
+		}
+		_, data, err := peer.ReadMessage()
+		if err != nil || string(data) != "before" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+		if _, err := peer.NetConn().Write([]byte(bytes)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := peer.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseProtocolError) {
+			t.Errorf("%s: the peer got %v", name, err)
+		}
+		if err := testkit.Receive(t, ended); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/gorilla/websocket"
+)
+
+// messageOverhead is what a message in the queue costs beside its bytes, roughly.
+const messageOverhead = 64
+
+// message is one in the queue.
+type message struct {
+	op     int // websocket.TextMessage or a control frame; asFrame: data is a whole frame
+	data   []byte
+	block  *block  // where data lies, with a reference for this message; nil for elsewhere
+	waiter *waiter // nil if nobody waits for it
+}
+
+// asFrame is the op of what gorilla writes by itself.
+const asFrame = 0
+
+// waiter is who waits until his message is written.
+type waiter struct {
+	written   chan error // has room for the one result
+	withdrawn bool       // guarded by Link.mu
+}
+
+func (m message) cost() int { return len(m.data) + messageOverhead }
+
+// finish ends the message: it is written, or with an error not.
+func (m message) finish(err error) {
+	m.block.release()
+	if m.waiter != nil {
+		m.waiter.written <- err
+	}
+}
+
+// leaveBlock copies the message, so that its block can be used again.
+func (m *message) leaveBlock() {
+	if m.block != nil {
+		m.data = bytes.Clone(m.data)
+		m.block.release()
+		m.block = nil
+	}
+}
+
+// fifo is a queue of messages. A link whose queue is empty has none.
+type fifo struct {
+	messages []message
+	head     int // where it begins in messages
+}
+
+var fifos = sync.Pool{New: func() any { return new(fifo) }}
+
+// keptMessages is how many messages an empty fifo keeps room for.
+const keptMessages = 1 << 10
+
+// waiting returns the messages, in their order, which the caller may change.
+func (q *fifo) waiting() []message {
+	if q == nil {
+		return nil
+	}
+	return q.messages[q.head:]
+}
+
+// pop takes the first message.
+func (q *fifo) pop() message {
+	m := q.messages[q.head]
+	q.messages[q.head] = message{}
+	q.head++
+	if left := len(q.messages) - q.head; q.head > left && q.head > keptMessages {
+		q.messages, q.head = slices.Clone(q.messages[q.head:]), 0
+	}
+	return m
+}
+
+// recycle gives an empty fifo back.
+func (q *fifo) recycle() {
+	if cap(q.messages) > keptMessages {
+		return
+	}
+	q.messages, q.head = q.messages[:0], 0
+	fifos.Put(q)
+}
+
+// Send queues a text message, and writes what is queued as far as the socket
+// takes it at once: it never blocks. The data must not be changed afterwards;
+// it may be shared by many links. The error is ErrFull or ErrClosed.
+func (l *Link) Send(data []byte) error {
+	l.mu.Lock()
+	err := l.enqueueBounded(message{op: websocket.TextMessage, data: data})
+	l.mu.Unlock()
+	if err == nil {
+		l.write()
+	}
+	return err
+}
+
+// Forward queues a text message for another link, or for this one, which may be
+// written only by the next Flush. Only this link's handle function may call it;
+// the data must lie in the message that is being handled, or must not be changed
+// any more. The error is ErrFull or ErrClosed.
+func (l *Link) Forward(to *Link, data []byte) error {
+	m := message{op: websocket.TextMessage, data: data, block: l.current}
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	if m.block != nil {
+		if to.draining {
+			m.data, m.block = bytes.Clone(data), nil
+		} else {
+			m.block.refs.Add(1)
+		}
+	}
+	if err := to.enqueueBounded(m); err != nil {
+		m.block.release()
+		return err
+	}
+	l.touch(to)
+	return nil
+}
+
+// touch has the next Flush write what the other link has queued; the lock of
+// that must be held.
+func (l *Link) touch(to *Link) {
+	if to.flusher != l {
+		to.flusher = l
+		l.touched = append(l.touched, to)
+	}
+}
+
+// Write queues a text message, whatever the bound of the queue, and waits until
+// the kernel has the whole of it. If the link ends before that, the peer cannot
+// have got the whole of it, and the error is ErrClosed or the link's. If the
+// context ends before that, the error is the context's, and wraps ErrWithdrawn
+// if the message was not sent; else it may still arrive.
+func (l *Link) Write(ctx context.Context, data []byte) error {
+	w := &waiter{written: make(chan error, 1)}
+	l.mu.Lock()
+	err := l.enqueue(message{op: websocket.TextMessage, data: data, waiter: w})
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	l.write()
+	select {
+	case err := <-w.written:
+		return err
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	queue := l.queue.waiting()
+	i := slices.IndexFunc(queue, func(m message) bool { return m.waiter == w })
+	if i < 0 {
+		select {
+		case err := <-w.written: // both at once
+			return err
+		default:
+			return context.Cause(ctx)
+		}
+	}
+	m := &queue[i]
+	l.bytes -= m.cost()
+	m.data, w.withdrawn = nil, true
+	l.bytes += m.cost()
+	return fmt.Errorf("%w: %w", ErrWithdrawn, context.Cause(ctx))
+}
+
+// enqueueBounded must be called with mu held.
+func (l *Link) enqueueBounded(m message) error {
+	if l.bytes+len(m.data) > l.opts.MaxQueued && l.bytes > 0 {
+		return ErrFull
+	}
+	return l.enqueue(m)
+}
+
+// enqueue must be called with mu held.
+func (l *Link) enqueue(m message) error {
+	if l.closing {
+		return ErrClosed
+	}
+	l.bytes += m.cost()
+	if l.queue == nil {
+		l.queue = fifos.Get().(*fifo)
+	}
+	l.queue.messages = append(l.queue.messages, m)
+	return nil
+}
+
+// hasWork reports whether there is something to write; with mu held.
+func (l *Link) hasWork() bool {
+	return l.rest != nil || l.pong != nil || l.queue != nil
+}
+
+// take takes what is to be written next, up to a block or one large message;
+// with mu held. If gorilla writes it is one message, so that those after it can
+// still be withdrawn.
+func (l *Link) take(chunk []message) []message {
+	if l.readEnded {
+		return chunk
+	}
+	if l.pong != nil {
+		chunk = append(chunk, message{op: websocket.PongMessage, data: []byte(*l.pong)})
+		l.bytes += chunk[0].cost()
+		l.pong = nil
+	}
+	size := 0
+	for l.queue != nil {
+		if next := l.queue.waiting()[0].cost(); len(chunk) > 0 && (l.plain == nil || size+next > blockBytes) {
+			break
+		}
+		m := l.queue.pop()
+		if len(l.queue.waiting()) == 0 {
+			l.queue.recycle()
+			l.queue = nil
+		}
+		if m.waiter != nil && m.waiter.withdrawn {
+			l.bytes -= m.cost()
+			continue
+		}
+		size += m.cost()
+		chunk = append(chunk, m)
+	}
+	return chunk
+}
+
+// drop gives up what is queued, but for a close frame; with mu held.
+func (l *Link) drop(err error) {
+	l.pong = nil
+	if l.queue == nil {
+		return
+	}
+	queue := l.queue
+	l.queue = nil
+	for _, m := range queue.waiting() {
+		if m.op == websocket.CloseMessage || m.op == asFrame {
+			l.queue = &fifo{messages: []message{m}}
+			continue
+		}
+		l.bytes -= m.cost()
+		m.finish(err)
+	}
+}

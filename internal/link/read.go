@@ -1,0 +1,171 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+)
+
+// readLoop returns when reading is over: the peer closed, the socket broke, or
+// the peer broke the rules, in which case it was told so.
+func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
+	// This limit is for the bytes on the wire, and readMessage's for what they
+	// inflate to; deflate may add a little to what it cannot compress.
+	l.conn.SetReadLimit(int64(l.opts.MaxMessage) + int64(l.opts.MaxMessage>>8) + 64)
+	l.conn.SetPingHandler(func(payload string) error {
+		l.mu.Lock()
+		if !l.closing {
+			l.pong = &payload
+		}
+		l.mu.Unlock()
+		l.write()
+		return nil
+	})
+	l.conn.SetCloseHandler(func(code int, text string) error {
+		answer := code
+		if code == websocket.CloseNoStatusReceived {
+			answer = websocket.CloseNormalClosure
+		}
+		l.refuse(&CloseError{Code: code, Reason: text, ByPeer: true}, closeFrame(answer, ""))
+		return nil
+	})
+	for {
+		kind, r, err := l.conn.NextReader()
+		if err == nil {
+			err = l.readMessage(kind, r, handle)
+		}
+		if err != nil {
+			return l.readFailed(err)
+		}
+	}
+}
+
+// beforeWait is called by the reading goroutine before it waits for input.
+func (l *Link) beforeWait() {
+	l.Flush()
+	if !l.partial {
+		l.leaveBlock()
+	}
+}
+
+// readFailed tells the peer why it is not read any more, if that is its fault,
+// and returns the reason.
+func (l *Link) readFailed(err error) error {
+	var network net.Error
+	var closed *websocket.CloseError
+	var ours *CloseError
+	switch {
+	case errors.As(err, &network):
+		return err
+	case errors.As(err, &closed), errors.As(err, &ours), errors.Is(err, io.EOF):
+	case errors.Is(err, websocket.ErrReadLimit):
+		err = l.tooBig()
+	case l.plain != nil && l.plain.lastWords != nil: // malformed frames
+		l.refuse(err, message{op: asFrame, data: l.plain.lastWords})
+	default: // or malformed deflate
+		l.refuse(err, closeFrame(websocket.CloseInvalidFramePayloadData, "malformed data"))
+	}
+	l.mu.Lock()
+	l.closeLocked(asCloseError(err))
+	drained := l.end.drained
+	l.mu.Unlock()
+	l.discardInput(drained)
+	return err
+}
+
+// readMessage reads a message, into the block if it fits in there, and has it
+// handled.
+func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool) error {
+	data, err := l.readAll(r)
+	if err != nil {
+		return err
+	}
+	if len(data) > l.opts.MaxMessage {
+		return l.tooBig()
+	}
+	if isClosed(l.closed) {
+		return nil
+	}
+	text := kind == websocket.TextMessage
+	if !handle(data, text) && text && !utf8.Valid(data) {
+		end := &CloseError{Code: websocket.CloseInvalidFramePayloadData, Reason: "invalid UTF-8"}
+		l.refuse(end, closeFrame(end.Code, end.Reason))
+		return end
+	}
+	return nil
+}
+
+// readAll reads a message, of which one too many bytes is the most.
+func (l *Link) readAll(r io.Reader) (data []byte, err error) {
+	l.partial = true
+	defer func() { l.partial = false }()
+	if l.block == nil {
+		l.block = newBlock()
+	}
+	l.current = l.block
+	room := l.block.data[l.block.used:]
+	n := 0
+	for {
+		if n == len(room) {
+			room = l.moreRoom(room)
+		}
+		got, err := r.Read(room[n:min(len(room), l.opts.MaxMessage+1)])
+		n += got
+		if errors.Is(err, io.EOF) || n > l.opts.MaxMessage {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if l.current != nil {
+		l.current.used += n
+	}
+	return room[:n:n], nil
+}
+
+// moreRoom returns the beginning of a message, which has used up its room, in a
+// larger one: a block of its own, or memory that grows.
+func (l *Link) moreRoom(begin []byte) (room []byte) {
+	if len(begin) < blockBytes {
+		b := newBlock()
+		copy(b.data[:], begin)
+		l.block.release()
+		l.block, l.current = b, b
+		return b.data[:]
+	}
+	l.current = nil
+	room = make([]byte, 2*len(begin))
+	copy(room, begin)
+	return room
+}
+
+// tooBig ends the link, and returns why.
+func (l *Link) tooBig() error {
+	end := &CloseError{Code: websocket.CloseMessageTooBig, Reason: fmt.Sprintf("message over %d bytes", l.opts.MaxMessage)}
+	l.refuse(end, closeFrame(end.Code, end.Reason))
+	return end
+}
+
+// discardInput reads on for a moment after the end of the conversation, of which
+// the last is written when drained is closed: see lingerTime.
+func (l *Link) discardInput(drained <-chan struct{}) {
+	over := time.NewTimer(lingerTime)
+	defer over.Stop()
+	select {
+	case <-drained:
+	case <-over.C:
+		return
+	}
+	raw := l.conn.NetConn()
+	_ = raw.SetReadDeadline(time.Now().Add(lingerTime))
+	if half, ok := raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, raw)
+}
