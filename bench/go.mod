@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/crosscomm/crosscomm-go => ../
 
 require (
+	github.com/crosscomm/crosscomm-go v0.0.0
 	github.com/gorilla/websocket v1.5.3
 	github.com/lxzan/gws v1.8.9
 	github.com/olahol/melody v1.1.4

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/filelock"
+)
+
+const benchModule = "github.com/crosscomm/crosscomm-go/bench"
+
+// directories are where the modules are.
+type directories struct{ root, bench string }
+
+func findDirectories(ctx context.Context) (directories, error) {
+	out, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Path}} {{.Dir}}")
+	if err != nil {
+		return directories{}, err
+	}
+	path, dir, _ := strings.Cut(out, " ")
+	if path != benchModule {
+		return directories{}, fmt.Errorf("run it in the directory bench: this is the module %s", path)
+	}
+	return directories{root: filepath.Dir(dir), bench: dir}, nil
+}
+
+// requirements are what the interoperability tests install, and so does this,
+// once for both.
+func (d directories) requirements() string {
+	return filepath.Join(d.root, "interop", "testdata", "requirements.txt")
+}
+
+// output runs a command and returns what it prints.
+func output(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	var stderr tail
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, &stderr)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// programs are the command lines of what is run, without arguments that differ.
+type programs struct {
+	generator string
+	servers   map[string][]string
+}
+
+// build makes them.
+func build(ctx context.Context, dirs directories, bin string, o options, stderr io.Writer) (programs, error) {
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		return programs{}, err
+	}
+	executable := func(name string) string {
+		if runtime.GOOS == "windows" {
+			name += ".exe"
+		}
+		return filepath.Join(bin, name)
+	}
+	p := programs{generator: executable(ours), servers: map[string][]string{}}
+	if _, err := output(ctx, dirs.root, "go", "build", "-o", p.generator, "./cmd/crosscomm"); err != nil {
+		return p, err
+	}
+	for _, c := range o.servers {
+		switch c.dir {
+		case "":
+			p.servers[c.name] = append([]string{p.generator}, c.args...)
+		case original:
+			interpreter, err := python(ctx, dirs)
+			if err != nil {
+				return p, fmt.Errorf("%w (--servers leaves %s out)", err, original)
+			}
+			if interpreter == "" {
+				fmt.Fprintln(stderr, "WARNING: no python3: nothing is compared with the original")
+				continue
+			}
+			p.servers[c.name] = []string{interpreter, filepath.Join(dirs.bench, "servers", c.dir, "server.py")}
+		default:
+			program := executable(c.dir)
+			if _, err := output(ctx, dirs.bench, "go", "build", "-o", program, "./servers/"+c.dir); err != nil {
+				return p, err
+			}
+			p.servers[c.name] = append([]string{program}, c.args...)
+		}
+	}
+	return p, nil
+}
+
+// installing is how long another process may be at it.
+const installing = 10 * time.Minute
+
+// python returns the interpreter of an environment with the real pywayne, which
+// it makes if it is not there. It is that of the interoperability tests. Where
+// there is no Python it returns "", but in CI, where that is a failure.
+func python(ctx context.Context, dirs directories) (interpreter string, err error) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		if os.Getenv("CI") != "" {
+			return "", fmt.Errorf("in CI the original must be there: %w", err)
+		}
+		return "", nil
+	}
+	requirements, err := os.ReadFile(dirs.requirements())
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(requirements)
+	dir := filepath.Join(cache, "crosscomm-interop", hex.EncodeToString(sum[:8]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := filelock.Lock(filepath.Join(dir, "lock"), installing)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	interpreter = filepath.Join(dir, "venv", "bin", "python")
+	complete := filepath.Join(dir, "complete")
+	if _, err := os.Stat(complete); err == nil {
+		return interpreter, nil
+	}
+	list := filepath.Join(dir, "requirements.txt")
+	if err := os.WriteFile(list, requirements, 0o644); err != nil {
+		return "", err
+	}
+	for _, command := range [][]string{
+		{"python3", "-m", "venv", "--clear", filepath.Join(dir, "venv")},
+		{interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r", list},
+	} {
+		if _, err := output(ctx, "", command[0], command[1:]...); err != nil {
+			return "", err
+		}
+	}
+	return interpreter, os.WriteFile(complete, nil, 0o644)
+}
+
+// has reports whether there is such a server.
+func (p programs) has(c contender) bool { return p.servers[c.name] != nil }
+
+// available are the servers that there are.
+func (p programs) available(all []contender) []contender {
+	return slices.DeleteFunc(slices.Clone(all), func(c contender) bool { return !p.has(c) })
+}
