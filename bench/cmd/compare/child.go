@@ -71,7 +71,7 @@ func startChild(ctx context.Context, command []string, dir string) (*child, erro
 	return nil, fmt.Errorf("%w%s", err, said)
 }
 
-// stop ends the server, and returns the end of what it has said of errors.
+// stop ends the server, and returns what it has said of errors last.
 func (c *child) stop() (said string) {
 	_ = c.cmd.Process.Kill() // it may have ended by itself
 	<-c.ended
@@ -103,10 +103,15 @@ func (t *tail) String() string {
 	return strings.TrimSpace(string(t.buf))
 }
 
-// quoted is the text in parentheses, or nothing.
+// mostQuoted is how much of what a server has said is worth repeating.
+const mostQuoted = 300
+
+// quoted is the last line in parentheses, or nothing.
 func (t *tail) quoted() string {
-	if s := t.String(); s != "" {
-		return " (" + s + ")"
+	s := t.String()
+	if s == "" {
+		return ""
 	}
-	return ""
+	s = s[strings.LastIndexByte(s, '\n')+1:]
+	return " (" + strings.ToValidUTF8(s[:min(len(s), mostQuoted)], "") + ")"
 }
