@@ -6,7 +6,7 @@ FUZZTIME   ?= 1m
 # The race detector needs cgo and a C compiler.
 RACE := $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC) >/dev/null && echo -race || echo "WARNING: no C compiler: testing without the race detector" >&2)
 
-.PHONY: run test lint vuln fuzz cover bench bench-files cross
+.PHONY: run test lint vuln fuzz cover bench bench-growth bench-smoke bench-micro bench-files cross
 
 run: ## a server on port 9898
 	go run ./cmd/crosscomm server
@@ -14,11 +14,13 @@ run: ## a server on port 9898
 test: ## everything, the real pywayne included
 	@command -v python3 >/dev/null || echo "WARNING: no python3: nothing is tested against the original" >&2
 	go test $(RACE) -timeout 10m ./...
+	cd bench && go test $(RACE) -timeout 10m ./...
 
-lint:
+lint: ## gofmt, go vet and staticcheck, in both modules
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	cd bench && go vet ./... && go run $(STATICCHECK) ./...
 
 vuln: ## asks an online database
 	go run $(GOVULNCHECK) ./...
@@ -34,7 +36,16 @@ cover:
 	go test -coverprofile=coverage.out -coverpkg=.,./internal/...,./ossserver/...,./cmd/... ./...
 	go tool cover -func=coverage.out | tail -1
 
-bench:
+bench: ## our server beside others, three rounds of each load by turns: some 20 minutes; tables for docs/performance.md
+	cd bench && go run ./cmd/compare
+
+bench-growth: ## the same with 100, 1,000 and 10,000 clients: what a message, a connection and a login cost as they become more
+	cd bench && go run ./cmd/compare --growth
+
+bench-smoke: ## every server under every load, briefly and with few clients; judges no time, and fails if a message is lost, changed or out of order
+	cd bench && go run ./cmd/compare --smoke
+
+bench-micro: ## the Go benchmarks of single functions
 	go test -run '^$$' -bench . -benchmem . ./internal/... ./ossserver
 
 bench-files: ## large and many files against the real pywayne; it fails if a goal is missed
