@@ -15,7 +15,11 @@
 // All functions are pure and may be called concurrently.
 package frame
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+)
 
 // MaxDepth is how deeply arrays and objects may nest, the frame's own object
 // included. Python's parser gives up near 1,000 levels and Jackson's at 1,000, so
@@ -70,7 +74,7 @@ var keyNames = [...]string{"msg_id", "from_client_id", "to_client_id", "msg_type
 func Scan(data []byte) (Frame, error) {
 	s := scanner{data: data}
 	var f Frame
-	var from, to, typ []byte
+	var from, to, typ value
 	seen := 0
 
 	s.space()
@@ -79,18 +83,24 @@ func Scan(data []byte) (Frame, error) {
 	}
 	s.depth = 1
 	s.space()
-	for more := !s.take('}'); more; {
-		start := s.pos
-		raw, err := s.str()
-		if err != nil {
-			return Frame{}, err
-		}
-		key := keyOf(raw)
+	for more, next := !s.take('}'), 0; more; next++ {
+		key := s.usual(next)
 		if key == 0 {
-			s.pos = start
-			return Frame{}, s.fail("unknown key " + clip(raw))
+			start := s.pos
+			raw, err := s.str()
+			if err != nil {
+				return Frame{}, err
+			}
+			if key = keyOf(raw); key == 0 {
+				s.pos = start
+				return Frame{}, s.fail("unknown key " + clip(raw))
+			}
+			if err := s.colon(); err != nil {
+				return Frame{}, err
+			}
 		}
-		val, err := s.member()
+		s.escaped = false
+		val, err := s.value()
 		if err != nil {
 			return Frame{}, err
 		}
@@ -99,11 +109,11 @@ func Scan(data []byte) (Frame, error) {
 		case keyMsgID:
 			f.MsgID = val
 		case keyFrom:
-			from = val
+			from = value{val, s.escaped}
 		case keyTo:
-			to = val
+			to = value{val, s.escaped}
 		case keyType:
-			typ = val
+			typ = value{val, s.escaped}
 		case keyContent:
 			f.Content, f.ContentAt = val, s.pos-len(val)
 		case keyTimestamp:
@@ -119,22 +129,50 @@ func Scan(data []byte) (Frame, error) {
 	if s.pos != len(data) {
 		return Frame{}, s.fail("text after the JSON object")
 	}
-	for i, name := range keyNames {
-		if required&^seen&(1<<i) != 0 {
-			return Frame{}, &Error{Reason: "missing key " + name}
-		}
+	if missing := required &^ seen; missing != 0 {
+		return Frame{}, &Error{Reason: "missing key " + keyNames[bits.TrailingZeros(uint(missing))]}
 	}
 	// Only now is it known which of duplicate keys counts.
 	var ok [3]bool
-	f.From, ok[0] = unquote(from)
-	f.To, ok[1] = unquote(to)
-	f.Type, ok[2] = unquote(typ)
-	for i, ok := range ok {
-		if !ok {
-			return Frame{}, &Error{Reason: keyNames[1+i] + " is not a string"}
-		}
+	f.From, ok[0] = from.unquote()
+	f.To, ok[1] = to.unquote()
+	f.Type, ok[2] = typ.unquote()
+	if ok != [3]bool{true, true, true} {
+		return Frame{}, &Error{Reason: keyNames[1+slices.Index(ok[:], false)] + " is not a string"}
 	}
 	return f, nil
+}
+
+// value is the JSON text of one, and whether there are escapes in it.
+type value struct {
+	raw     []byte
+	escaped bool
+}
+
+func (v value) unquote() ([]byte, bool) {
+	if !v.escaped && len(v.raw) >= 2 && v.raw[0] == '"' {
+		return v.raw[1 : len(v.raw)-1], true
+	}
+	return unquote(v.raw)
+}
+
+// usualKeys are the keys with their colons, in the order in which all known peers
+// write them.
+var usualKeys = [...]string{`"msg_id":`, `"from_client_id":`, `"to_client_id":`, `"msg_type":`, `"content":`, `"timestamp":`, `"oss_key":`}
+
+// usual steps over the key of that place, its colon and space if this is how it
+// is written, and returns its bit, or else 0: most frames are alike.
+func (s *scanner) usual(place int) int {
+	if place >= len(usualKeys) {
+		return 0
+	}
+	key := usualKeys[place]
+	if rest := s.data[s.pos:]; len(rest) < len(key) || string(rest[:len(key)]) != key {
+		return 0
+	}
+	s.pos += len(key)
+	s.space()
+	return 1 << place
 }
 
 // keyOf returns the bit of a key given as JSON text, 0 for an unknown one.

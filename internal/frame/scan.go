@@ -9,9 +9,10 @@ import (
 // scanner walks over JSON text once, validating it. Its methods leave pos
 // behind what they accepted, and an error tells of the byte at pos.
 type scanner struct {
-	data  []byte
-	pos   int
-	depth int
+	data    []byte
+	pos     int
+	depth   int
+	escaped bool // set by an escape
 }
 
 func (s *scanner) fail(reason string) error {
@@ -42,14 +43,14 @@ func (s *scanner) take(c byte) bool {
 	return false
 }
 
-// member scans the colon and the value after a key, and returns the value.
-func (s *scanner) member() ([]byte, error) {
+// colon steps over the colon after a key, and over space.
+func (s *scanner) colon() error {
 	s.space()
 	if !s.take(':') {
-		return nil, s.fail("expected a colon after the key")
+		return s.fail("expected a colon after the key")
 	}
 	s.space()
-	return s.value()
+	return nil
 }
 
 // another scans what follows an element: a comma, after which another must
@@ -107,11 +108,11 @@ func (s *scanner) nested(closing byte) error {
 	for more := !s.take(closing); more; {
 		var err error
 		if closing == '}' {
-			if _, err = s.str(); err != nil {
-				return err
+			if _, err = s.str(); err == nil {
+				err = s.colon()
 			}
-			_, err = s.member()
-		} else {
+		}
+		if err == nil {
 			_, err = s.value()
 		}
 		if err != nil {
@@ -222,6 +223,7 @@ func plain(b []byte) (n int) {
 }
 
 func (s *scanner) escape() error {
+	s.escaped = true
 	if s.pos+1 < len(s.data) {
 		switch s.data[s.pos+1] {
 		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':

@@ -140,14 +140,18 @@ func (w *flow) receive(i int) error {
 	}
 }
 
-// stop ends the sending, and waits until all has arrived.
-func (w *flow) stop() error {
+// stop ends the sending.
+func (w *flow) stop() {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.stopped = true
 	if w.left == 0 {
 		close(w.drained)
 	}
-	w.mu.Unlock()
+}
+
+// drain waits until all has arrived after stop.
+func (w *flow) drain() error {
 	select {
 	case <-w.drained:
 		return nil
@@ -216,7 +220,10 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 	}, func() {
 		result.Latency = latencyOf(flows)
 		for _, w := range flows {
-			if err := w.stop(); err != nil {
+			w.stop() // all, before one is waited for
+		}
+		for _, w := range flows {
+			if err := w.drain(); err != nil {
 				f.fail(err)
 			}
 		}
