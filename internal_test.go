@@ -24,10 +24,10 @@ func TestSerialQueueIsBounded(t *testing.T) {
 		release := make(chan struct{})
 		var ran []int
 		flood := func(n int) task {
-			return task{source: "flood", size: half, run: func() {
+			return task{source: "flood", size: half, job: jobFunc(func() {
 				ran = append(ran, n)
 				<-release
-			}}
+			})}
 		}
 		forever := context.Background()
 		q.add(flood(1)) // runs, so it does not wait any more
@@ -70,11 +70,11 @@ func TestSerialQueueIsBounded(t *testing.T) {
 func TestSerialQueueSurvivesGoexit(t *testing.T) {
 	var q serialQueue
 	ran := make(chan int, 2)
-	q.add(task{run: func() {
+	q.add(task{job: jobFunc(func() {
 		ran <- 1
 		runtime.Goexit()
-	}})
-	q.add(task{run: func() { ran <- 2 }})
+	})})
+	q.add(task{job: jobFunc(func() { ran <- 2 })})
 	if <-ran != 1 || <-ran != 2 || !q.idle(context.Background()) {
 		t.Error("the second did not run")
 	}

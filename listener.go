@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
+	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
 // Listener handles a message. See [Service.MessageListener] for when it is
@@ -39,11 +40,11 @@ type ListenerOptions struct {
 	DownloadDirectory string
 }
 
-func (o ListenerOptions) match(f frame.Frame) bool {
-	if o.Type != "" && string(f.Type) != string(o.Type) || o.From != "" && string(f.From) != o.From {
+func (o ListenerOptions) match(t MsgType, f frame.Frame) bool {
+	if o.Type != "" && t != o.Type || o.From != "" && string(f.From) != o.From {
 		return false
 	}
-	return o.Type != "" || MsgType(f.Type).application()
+	return o.Type != "" || t.application()
 }
 
 // registry holds the listeners of a Service and brings messages to them.
@@ -84,84 +85,100 @@ func (r *registry) remove(reg *registration) {
 
 // delivery is how a frame that came in is brought to the listeners.
 type delivery struct {
-	ctx     context.Context // the listeners work under it
-	closing <-chan struct{} // closed when the connection that brought it is closing, which must be able to end
-	// keep has the message taken when the connection is closing, although there
-	// is no room: a client has one connection after the other, but a server has
-	// many, and what each is allowed beyond the bound would add up.
+	ctx  context.Context // the listeners work under it
+	link *link.Link      // which has brought it, and must be able to end
+	// keep has the message taken when the link is closing, although there is no
+	// room: a client has one link after the other, but a server has many, and
+	// what each is allowed beyond the bound would add up.
 	keep bool
 	work *activity // counts downloads
-	// before, if not nil, is called before anything is waited for.
-	before func()
+}
+
+// arrival is a message on its way to a listener.
+type arrival struct {
+	Message
+	ctx      context.Context
+	registry *registry
+	reg      *registration
+	received *receivedFile
+}
+
+// run has the listener handle the message.
+func (a *arrival) run() {
+	if a.ctx.Err() == nil {
+		a.path, a.err = a.received.outcome()
+		a.registry.call(a.ctx, a.reg, &a.Message)
+	}
 }
 
 // dispatch brings the message that is in data, from which f was scanned, to all
-// listeners that match. It blocks only if too much of the same sender waits for
-// one of them, until there is room, or the context ends, with which the
-// listeners' work ends too, or the connection is closing.
+// listeners that match. It keeps neither: each listener gets a Message of its
+// own. It blocks only if too much of the same sender waits for one of them, until
+// there is room, or the context ends, with which the listeners' work ends too, or
+// the link is closing.
 func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
-	list := s.listeners.matching(f)
-	source := string(f.From)
-	if len(list) > 0 && how.before != nil {
-		how.before()
-	}
-	received := s.receiveFile(how, list, f)
-	for _, reg := range list {
-		if !reg.queue.waitForRoom(how.ctx, how.closing, source) && !how.keep {
+	t := msgTypeOf(f.Type)
+	received := s.receiveFile(how, t, f)
+	for _, reg := range s.listeners.all() {
+		if !reg.opts.match(t, f) {
 			continue
 		}
-		// Each listener gets a Message of its own, made when its turn comes.
-		reg.queue.add(task{source: source, size: len(data), ready: received.ready(), run: func() {
-			if how.ctx.Err() == nil {
-				m := newMessage(data, f)
-				m.path, m.err = received.outcome()
-				s.listeners.call(how.ctx, reg, m)
+		a := &arrival{ctx: how.ctx, registry: &s.listeners, reg: reg, received: received}
+		a.Message.set(data, t, f)
+		if !reg.queue.hasRoom(a.FromClientID) {
+			how.link.Flush() // before it is waited
+			if !reg.queue.waitForRoom(how.ctx, how.link.Closing(), a.FromClientID) && !how.keep {
+				continue
 			}
-		}})
+		}
+		reg.queue.add(task{source: a.FromClientID, size: len(data), ready: received.ready(), job: a})
 	}
 }
 
-// want reports whether any listener gets the message.
-func (r *registry) want(f frame.Frame) bool {
+// all returns the listeners.
+func (r *registry) all() []*registration {
 	r.mu.RLock()
-	all := r.list
-	r.mu.RUnlock()
-	return slices.ContainsFunc(all, func(reg *registration) bool { return reg.opts.match(f) })
+	defer r.mu.RUnlock()
+	return r.list
 }
 
-// matching returns the listeners that get the message.
-func (r *registry) matching(f frame.Frame) (list []*registration) {
-	r.mu.RLock()
-	all := r.list
-	r.mu.RUnlock()
-	for _, reg := range all {
-		if reg.opts.match(f) {
-			list = append(list, reg)
+// directory returns where the files of a message go, "" for nowhere.
+func (r *registry) directory(t MsgType, f frame.Frame) string {
+	for _, reg := range r.all() {
+		if reg.opts.DownloadDirectory != "" && reg.opts.match(t, f) {
+			return reg.opts.DownloadDirectory
 		}
 	}
-	return list
+	return ""
 }
 
 func (r *registry) call(ctx context.Context, reg *registration, m *Message) {
-	log := r.log.With("msg_id", m.MsgID, "from", m.FromClientID, "type", string(m.MsgType))
-	defer logPanic(log, "a listener panicked")
+	defer logPanic(r.log, "a listener panicked", m)
 	if err := reg.listener(ctx, m); err != nil {
-		log.Error("a listener failed", "error", err)
+		r.log.With(m.logged()...).Error("a listener failed", "error", err)
 	}
 }
 
 // logPanic is to be deferred: a panic in a user's function ends that call and
-// nothing else.
-func logPanic(log *slog.Logger, what string) {
+// nothing else. The message is the one that was handled, or nil.
+func logPanic(log *slog.Logger, what string, m *Message) {
 	if p := recover(); p != nil {
-		log.Error(what, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		log.With(m.logged()...).Error(what, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
+}
+
+// logged returns what the log tells of a message, of which there may be none.
+func (m *Message) logged() []any {
+	if m == nil {
+		return nil
+	}
+	return []any{"msg_id", m.MsgID, "from", m.FromClientID, "type", string(m.MsgType)}
 }
 
 // idle waits until no listener runs and nothing waits for one, or ctx ends.
 func (r *registry) idle(ctx context.Context) bool {
 	r.mu.RLock()
-	all := append(slices.Clip(r.list), r.removed...)
+	all := slices.Concat(r.list, r.removed)
 	r.mu.RUnlock()
 	for _, reg := range all {
 		if !reg.queue.idle(ctx) {

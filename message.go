@@ -78,7 +78,7 @@ func fromSeconds(s float64) time.Time {
 // the frame is wrong.
 func ParseMessage(data []byte) (*Message, error) {
 	f, err := frame.Scan(data)
-	if err == nil && !MsgType(f.Type).Valid() {
+	if err == nil && !msgTypeOf(f.Type).Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
 	}
 	if err != nil {
@@ -90,31 +90,40 @@ func ParseMessage(data []byte) (*Message, error) {
 // newMessage makes a Message of a frame that was scanned from data. It copies
 // what it takes: data is shared with others.
 func newMessage(data []byte, f frame.Frame) *Message {
-	received := bytes.Clone(data)
-	end := f.ContentAt + len(f.Content)
-	m := &Message{
-		FromClientID: string(f.From),
-		ToClientID:   string(f.To),
-		MsgType:      MsgType(f.Type),
-		Content:      json.RawMessage(received[f.ContentAt:end:end]),
-		MsgID:        lenientString(f.MsgID),
-		received:     received,
-	}
-	if string(f.OSSKey) != "null" {
-		m.OSSKey = lenientString(f.OSSKey)
-	}
-	m.Timestamp, _ = strconv.ParseFloat(string(f.Timestamp), 64)
+	m := new(Message)
+	m.set(data, msgTypeOf(f.Type), f)
 	return m
 }
 
-// lenientString decodes a string. What is none stays JSON text: a relay passes
+// set is newMessage for one that is there.
+func (m *Message) set(data []byte, t MsgType, f frame.Frame) {
+	m.received = bytes.Clone(data)
+	end := f.ContentAt + len(f.Content)
+	m.Content = json.RawMessage(m.received[f.ContentAt:end:end])
+	m.MsgType = t
+	m.Timestamp, _ = strconv.ParseFloat(string(f.Timestamp), 64)
+
+	// The short ones share the memory of one string.
+	var room [256]byte
+	texts := append(append(room[:0], f.From...), f.To...)
+	from, to := len(f.From), len(texts)
+	texts = appendString(texts, f.MsgID)
+	id := len(texts)
+	if string(f.OSSKey) != "null" {
+		texts = appendString(texts, f.OSSKey)
+	}
+	all := string(texts)
+	m.FromClientID, m.ToClientID, m.MsgID, m.OSSKey = all[:from], all[from:to], all[to:id], all[id:]
+}
+
+// appendString appends a decoded string. What is none stays JSON text: a relay passes
 // on a msg_id that is a number, and a listener is better served with its text
 // than without the message.
-func lenientString(raw []byte) string {
-	if s, ok := frame.Unquote(raw); ok {
-		return s
+func appendString(dst, raw []byte) []byte {
+	if decoded, ok := frame.AppendUnquoted(dst, raw); ok {
+		return decoded
 	}
-	return string(raw)
+	return append(dst, raw...)
 }
 
 // AppendFrame appends the message, made anew of its fields, as a frame of the

@@ -23,6 +23,19 @@ const (
 	TypeLoginResponse       MsgType = "login_response"        // server to client
 )
 
+// msgTypeOf returns the type of that name. It makes no new string of a known one.
+func msgTypeOf(name []byte) MsgType {
+	for _, t := range [...]MsgType{
+		TypeText, TypeJSON, TypeDict, TypeBytes, TypeHeartbeat, TypeImage, TypeFile, TypeFolder,
+		TypeLogin, TypeLogout, TypeListClients, TypeListClientsResponse, TypeLoginResponse,
+	} {
+		if string(name) == string(t) {
+			return t
+		}
+	}
+	return MsgType(name)
+}
+
 // Valid reports whether t is one of the thirteen types.
 func (t MsgType) Valid() bool {
 	switch t {

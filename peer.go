@@ -67,13 +67,13 @@ func (p *peer) receive(data []byte, text bool) bool {
 		p.refuse(err)
 		return false
 	}
-	if err := p.check(f); err != nil {
+	t := msgTypeOf(f.Type)
+	if err := p.check(t, f); err != nil {
 		p.refuse(err)
 		return true
 	}
-	t := MsgType(f.Type)
 	if t == TypeLogin {
-		onOtherStack(func() { p.login(f) })
+		p.login(string(f.From))
 		return true
 	}
 	now := p.server.hub.alive(p)
@@ -84,14 +84,13 @@ func (p *peer) receive(data []byte, text bool) bool {
 	case TypeListClients:
 		p.listClients(f)
 	default:
-		p.route(f, data, now)
+		p.route(t, f, data, now)
 	}
 	return true
 }
 
 // check says why a frame is not taken from this peer.
-func (p *peer) check(f frame.Frame) error {
-	t := MsgType(f.Type)
+func (p *peer) check(t MsgType, f frame.Frame) error {
 	switch {
 	case !t.Valid():
 		return fmt.Errorf("unknown msg_type %.40q", f.Type)
@@ -118,21 +117,19 @@ func (p *peer) hasLoggedIn() {
 	}
 }
 
-// onOtherStack calls a function that needs much of the stack once, where most
-// connections then wait for ever: what the stack of a goroutine has once grown
-// to, it keeps for long.
-func onOtherStack(f func()) {
+// login makes this connection the one of the client. It does that on another
+// stack: what that of a goroutine has once grown to, it keeps for long, and most
+// connections need little of it ever after.
+func (p *peer) login(id string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f()
+		p.logIn(id)
 	}()
 	<-done
 }
 
-// login makes this connection the one of the client.
-func (p *peer) login(f frame.Frame) {
-	id := string(f.From)
+func (p *peer) logIn(id string) {
 	if err := checkID(id); err != nil {
 		p.refuse(err)
 		p.link.Close(CloseLoginRejected, err.Error(), closeTimeout)
@@ -195,8 +192,8 @@ func (p *peer) gone(err error) {
 }
 
 // route brings a frame of an application to whom it is for.
-func (p *peer) route(f frame.Frame, data []byte, now int64) {
-	p.warnOfLostFile(f)
+func (p *peer) route(t MsgType, f frame.Frame, data []byte, now int64) {
+	p.warnOfLostFile(t, f)
 	receivers := 0
 	switch {
 	case string(f.To) == ServerID:
@@ -225,8 +222,8 @@ func (p *peer) whom(f frame.Frame) *member {
 
 // warnOfLostFile says once what is missing when a peer has sent a file that it
 // had nowhere to put: the original sends the message all the same.
-func (p *peer) warnOfLostFile(f frame.Frame) {
-	if !MsgType(f.Type).file() || len(f.OSSKey) > 0 && string(f.OSSKey) != "null" || p.server.offers(p.run) {
+func (p *peer) warnOfLostFile(t MsgType, f frame.Frame) {
+	if !t.file() || len(f.OSSKey) > 0 && string(f.OSSKey) != "null" || p.server.offers(p.run) {
 		return
 	}
 	p.run.warnNoStore.Do(func() {
@@ -234,18 +231,7 @@ func (p *peer) warnOfLostFile(f frame.Frame) {
 	})
 }
 
-// dispatch brings a frame to the server's own listeners, if any want it: they
-// get a copy, since they keep it.
+// dispatch brings a frame to the server's own listeners.
 func (p *peer) dispatch(data []byte, f frame.Frame) {
-	s := p.server.s
-	if !s.listeners.want(f) {
-		return
-	}
-	data = bytes.Clone(data)
-	f, err := frame.Scan(data)
-	if err != nil { // it cannot: it was scanned before
-		p.refuse(err)
-		return
-	}
-	s.dispatch(delivery{ctx: p.run.ctx, closing: p.link.Closing(), work: &p.run.transfers, before: p.link.Flush}, data, f)
+	p.server.s.dispatch(delivery{ctx: p.run.ctx, link: p.link, work: &p.run.transfers}, data, f)
 }

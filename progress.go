@@ -66,7 +66,7 @@ func (p *progress) change(f func(*Progress)) {
 // tell calls the function, with telling held, which it gives up.
 func (p *progress) tell() {
 	defer p.telling.Unlock()
-	defer logPanic(p.s.log, "Config.OnProgress panicked")
+	defer logPanic(p.s.log, "Config.OnProgress panicked", nil)
 	p.mu.Lock()
 	now := p.now
 	p.last = time.Now()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -35,10 +34,13 @@ func (r *receivedFile) outcome() (path string, err error) {
 }
 
 // receiveFile begins the download of what comes with the message, if one of the
-// listeners, which all match it, has a directory.
-func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame) *receivedFile {
-	t := MsgType(f.Type)
+// listeners that match it has a directory.
+func (s *Service) receiveFile(how delivery, t MsgType, f frame.Frame) *receivedFile {
 	if !t.file() {
+		return nil
+	}
+	dir := s.listeners.directory(t, f)
+	if dir == "" {
 		return nil
 	}
 	key, ok := frame.Unquote(f.OSSKey)
@@ -49,11 +51,6 @@ func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame)
 	if !ok || baseName(name) == "" {
 		name = key
 	}
-	i := slices.IndexFunc(list, func(reg *registration) bool { return reg.opts.DownloadDirectory != "" })
-	if i < 0 {
-		return nil
-	}
-	dir := list[i].opts.DownloadDirectory
 	r := &receivedFile{done: make(chan struct{})}
 	fail := func(err error) *receivedFile {
 		r.err = &TransferError{Op: OpDownload, Key: key, Path: dir, Err: err}
@@ -71,7 +68,7 @@ func (s *Service) receiveFile(how delivery, list []*registration, f frame.Frame)
 	queued := s.transfers.run(string(f.From), place, func() {
 		defer how.work.end()
 		defer close(r.done)
-		defer logPanic(s.log, "a download panicked")
+		defer logPanic(s.log, "a download panicked", nil)
 		r.path, r.err = s.receive(how.ctx, key, baseName(name), t, dir)
 		if r.err != nil && how.ctx.Err() == nil {
 			s.log.Warn("a file could not be downloaded", "key", key, "error", r.err)

@@ -2,6 +2,7 @@ package crosscomm
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -17,6 +18,8 @@ const (
 	// ready. What comes then no longer waits for it: a source whose tasks never
 	// get ready would else be held up, and on a client all others with it.
 	maxHeldUp = maxWaitingOfSource / 2
+	// keptTasks is for how many tasks a queue keeps room.
+	keptTasks = 256
 )
 
 // serialQueue runs functions one at a time, in the order in which they were
@@ -25,7 +28,8 @@ const (
 // run. The zero value is ready.
 type serialQueue struct {
 	mu       sync.Mutex
-	tasks    []task             // whose turn comes
+	tasks    []task // whose turn comes, from head on
+	head     int
 	heldUp   map[string]*heldUp // by source
 	waiting  int                // the sizes of the tasks
 	ofSource map[string]int     // the same, for each source that has tasks
@@ -41,13 +45,20 @@ type heldUp struct {
 	size  int
 }
 
-// task is a function that handles size bytes from the source.
+// task is a job that handles size bytes from the source.
 type task struct {
 	source string
 	size   int
 	ready  <-chan struct{} // closed when it may run; nil for at once
-	run    func()
+	job    job
 }
+
+type job interface{ run() }
+
+// jobFunc is a function as a job.
+type jobFunc func()
+
+func (f jobFunc) run() { f() }
 
 // add adds a task, unless the queue is closed. It never blocks; see
 // waitForRoom.
@@ -83,6 +94,9 @@ func (q *serialQueue) enqueue(t task) {
 		held.size += t.size
 		return
 	}
+	if q.head > keptTasks && q.head > len(q.tasks)/2 {
+		q.tasks, q.head = slices.Clone(q.tasks[q.head:]), 0
+	}
 	q.tasks = append(q.tasks, t)
 	if !q.running {
 		q.running = true
@@ -113,12 +127,24 @@ func (q *serialQueue) release(t task) {
 func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, source string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.closed && (q.waiting >= maxWaiting || q.ofSource[source] >= maxWaitingOfSource) {
+	for !q.closed && q.full(source) {
 		if !q.wait(ctx, hurry) {
 			return false
 		}
 	}
 	return !q.closed
+}
+
+// hasRoom reports whether waitForRoom would not wait.
+func (q *serialQueue) hasRoom(source string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.closed && !q.full(source)
+}
+
+// full reports whether a bound is reached; with mu held.
+func (q *serialQueue) full(source string) bool {
+	return q.waiting >= maxWaiting || q.ofSource[source] >= maxWaitingOfSource
 }
 
 // close drops what waits, and lets nothing be added any more. What runs is not
@@ -130,7 +156,7 @@ func (q *serialQueue) close() bool {
 		return false
 	}
 	q.closed = true
-	q.tasks, q.heldUp, q.ofSource, q.waiting = nil, nil, nil, 0
+	q.tasks, q.head, q.heldUp, q.ofSource, q.waiting = nil, 0, nil, nil, 0
 	q.notify()
 	return true
 }
@@ -176,10 +202,10 @@ func (q *serialQueue) drain() {
 		}
 		q.mu.Unlock()
 	}()
-	for len(q.tasks) > 0 {
-		t := q.tasks[0]
-		q.tasks[0] = task{}
-		q.tasks = q.tasks[1:]
+	for q.head < len(q.tasks) {
+		t := q.tasks[q.head]
+		q.tasks[q.head] = task{}
+		q.head++
 		q.waiting -= t.size
 		if q.ofSource[t.source] -= t.size; q.ofSource[t.source] == 0 {
 			delete(q.ofSource, t.source)
@@ -187,7 +213,10 @@ func (q *serialQueue) drain() {
 		q.notify()
 		q.runUnlocked(t)
 	}
-	q.tasks = nil
+	q.tasks, q.head = q.tasks[:0], 0
+	if cap(q.tasks) > keptTasks {
+		q.tasks = nil
+	}
 	q.running = false
 	q.notify()
 	finished = true
@@ -196,7 +225,7 @@ func (q *serialQueue) drain() {
 func (q *serialQueue) runUnlocked(t task) {
 	q.mu.Unlock()
 	defer q.mu.Lock()
-	t.run()
+	t.job.run()
 }
 
 func (q *serialQueue) notify() {

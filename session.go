@@ -1,7 +1,6 @@
 package crosscomm
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -180,14 +179,13 @@ func (sess *session) logout() {
 // well-formed.
 func (sess *session) receive(data []byte, _ bool) bool {
 	s := sess.client.s
-	data = bytes.Clone(data) // listeners keep it
 	f, err := frame.Scan(data)
 	wellFormed := err == nil
-	if wellFormed && sess.agreed && MsgType(f.Type) == typeObjectStore && string(f.From) == ServerID {
+	if wellFormed && sess.agreed && msgTypeOf(f.Type) == typeObjectStore && string(f.From) == ServerID {
 		sess.offered(f.Content)
 		return true
 	}
-	if wellFormed && !MsgType(f.Type).Valid() {
+	if wellFormed && !msgTypeOf(f.Type).Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
 	}
 	if err != nil {
@@ -200,7 +198,7 @@ func (sess *session) receive(data []byte, _ bool) bool {
 	// Whatever another client sends, it cannot speak for the server: the
 	// original's server relays these types too.
 	if string(f.From) == ServerID {
-		switch MsgType(f.Type) {
+		switch msgTypeOf(f.Type) {
 		case TypeLoginResponse:
 			sess.loginAnswered(newMessage(data, f))
 		case TypeListClientsResponse:
@@ -208,7 +206,7 @@ func (sess *session) receive(data []byte, _ bool) bool {
 		}
 	}
 	if string(f.From) != s.cfg.ClientID {
-		s.dispatch(delivery{ctx: sess.run.ctx, closing: sess.link.Closing(), keep: true, work: &sess.run.work}, data, f)
+		s.dispatch(delivery{ctx: sess.run.ctx, link: sess.link, keep: true, work: &sess.run.work}, data, f)
 	}
 	return true
 }

@@ -18,6 +18,12 @@ func Unquote(raw []byte) (string, bool) {
 	return string(b), ok
 }
 
+// AppendUnquoted appends what Unquote returns.
+func AppendUnquoted(dst, raw []byte) ([]byte, bool) {
+	b, ok := unquote(raw)
+	return append(dst, b...), ok
+}
+
 // unquote is Unquote; the result aliases raw if there is no escape in it.
 func unquote(raw []byte) ([]byte, bool) {
 	if len(raw) < 2 || raw[0] != '"' {
