@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
 // hub knows the clients and which connection each has, and brings frames to
@@ -156,16 +158,16 @@ func (h *hub) notifyLogout(id string, err error) {
 }
 
 // alive notes a sign of life on connection p, which makes a client that had timed
-// out reachable again, and returns the time.
-func (h *hub) alive(p *peer) (now int64) {
-	now = h.now()
+// out reachable again.
+func (h *hub) alive(p *peer, now int64) {
 	m := p.member
-	m.lastSeen.Store(now)
-	if m.timedOut.CompareAndSwap(true, false) {
+	if m.lastSeen.Load() != now { // a write costs those who read it on other processors
+		m.lastSeen.Store(now)
+	}
+	if m.timedOut.Load() && m.timedOut.CompareAndSwap(true, false) {
 		p.log().Info("a client that had timed out is back", "client_id", p.id)
 		h.markChanged()
 	}
-	return now
 }
 
 // member returns the client with the id, or nil if it is not known.
@@ -200,27 +202,59 @@ func (h *hub) isPresent(id string) bool {
 	return m != nil && h.present(m, h.now())
 }
 
-// broadcast queues a frame for every client that is present now but the sender's,
-// and returns for how many. Without a sender, it is the server's.
-func (h *hub) broadcast(sender *peer, data []byte, now int64) (receivers int) {
-	for _, m := range h.all() {
-		if p := h.connection(m, now); p != nil && p != sender && p.server.deliver(p, data, sender) {
+// broadcast sends a frame of the server's own to every client that is present now,
+// and returns to how many.
+func (h *hub) broadcast(data []byte) (receivers int) {
+	now := h.now()
+	for _, m := range *h.all() {
+		if p := h.connection(m, now); p != nil && p.server.deliver(p, data, nil) {
 			receivers++
 		}
 	}
 	return receivers
 }
 
-// all returns the clients that have a connection.
-func (h *hub) all() []*member {
+// all returns the clients that have a connection. It is the same list as long as
+// these are the same.
+func (h *hub) all() *[]*member {
 	if list := h.everybody.Load(); list != nil {
-		return *list
+		return list
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := slices.Collect(maps.Values(h.connected))
 	h.everybody.Store(&list)
-	return list
+	return &list
+}
+
+// crowd is all clients but one, as the audience of that one.
+type crowd struct {
+	sender  *peer
+	members *[]*member
+}
+
+// Accept implements link.Audience.
+func (c *crowd) Accept(int) error { return nil }
+
+// Take implements link.Audience. Only those get the messages that are present now
+// and can take them.
+func (c *crowd) Take(run *link.Run) {
+	srv := c.sender.server
+	now := srv.hub.now()
+	receivers := 0
+	for _, m := range *c.members {
+		p := srv.hub.connection(m, now)
+		if p == nil || p == c.sender {
+			continue
+		}
+		if err := run.Queue(p.link); err == nil {
+			receivers++
+		} else {
+			srv.notDelivered(p, err)
+		}
+	}
+	srv.stats.delivered.Add(uint64(receivers * run.Count))
+	c.sender.debug("broadcast", "from", c.sender.id, "messages", run.Count, "receivers", receivers)
 }
 
 func (h *hub) online() []string {

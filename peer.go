@@ -29,6 +29,11 @@ type peer struct {
 	id     string
 	member *member
 	target *member // whom the last message was for; messages often come in rows
+	crowd  *crowd  // whom the last broadcast was for
+
+	// What is the same for all messages that come in at once.
+	now                 int64 // of the hub's clock; 0 for not looked at yet
+	received, delivered uint64
 
 	handling sync.Mutex // held while a message is handled
 }
@@ -56,7 +61,7 @@ var byteOrderMark = []byte("\ufeff")
 func (p *peer) receive(data []byte, text bool) bool {
 	p.handling.Lock()
 	defer p.handling.Unlock()
-	p.server.stats.received.Add(1)
+	p.received++
 	if !text {
 		// As in the original a binary frame with JSON counts, and goes on as
 		// text.
@@ -76,7 +81,10 @@ func (p *peer) receive(data []byte, text bool) bool {
 		p.login(string(f.From))
 		return true
 	}
-	now := p.server.hub.alive(p)
+	if p.now == 0 {
+		p.now = p.server.hub.now()
+	}
+	p.server.hub.alive(p, p.now)
 	switch t {
 	case TypeHeartbeat:
 	case TypeLogout:
@@ -84,7 +92,7 @@ func (p *peer) receive(data []byte, text bool) bool {
 	case TypeListClients:
 		p.listClients(f)
 	default:
-		p.route(t, f, data, now)
+		p.route(t, f, data)
 	}
 	return true
 }
@@ -191,25 +199,46 @@ func (p *peer) gone(err error) {
 	}
 }
 
+// endBurst is called before what has come in at once is written.
+func (p *peer) endBurst() {
+	p.now, p.crowd = 0, nil
+	if p.received > 0 {
+		p.server.stats.received.Add(p.received)
+	}
+	if p.delivered > 0 {
+		p.server.stats.delivered.Add(p.delivered)
+	}
+	p.received, p.delivered = 0, 0
+}
+
 // route brings a frame of an application to whom it is for.
-func (p *peer) route(t MsgType, f frame.Frame, data []byte, now int64) {
+func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 	p.warnOfLostFile(t, f)
-	receivers := 0
+	hub := p.server.hub
+	delivered := false
 	switch {
 	case string(f.To) == ServerID:
 		p.dispatch(data, f)
 	case string(f.To) == All:
-		receivers = p.server.hub.broadcast(p, data, now)
+		_ = p.link.Forward(p.everybody(), data) // who cannot take it is left out
 		p.dispatch(data, f)
-	case p.server.hub.send(p.whom(f), data, now, p):
-		receivers = 1
+	case hub.send(p.whom(f), data, p.now, p):
+		delivered = true
+		p.delivered++
 	default:
 		p.server.stats.undelivered.Add(1)
 	}
-	p.server.stats.delivered.Add(uint64(receivers))
 	if p.server.s.log.Enabled(p.run.ctx, slog.LevelDebug) {
-		p.log().Debug("routed", "type", string(f.Type), "from", p.id, "to", string(f.To), "bytes", len(data), "receivers", receivers)
+		p.log().Debug("routed", "type", string(f.Type), "from", p.id, "to", string(f.To), "bytes", len(data), "delivered", delivered)
 	}
+}
+
+// everybody returns all other clients as they are now.
+func (p *peer) everybody() *crowd {
+	if list := p.server.hub.all(); p.crowd == nil || p.crowd.members != list {
+		p.crowd = &crowd{p, list}
+	}
+	return p.crowd
 }
 
 // whom returns the client that the frame is for, or nil if none is known.

@@ -74,7 +74,7 @@ func (srv *server) send(data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.stats.delivered.Add(uint64(srv.hub.broadcast(nil, data, srv.hub.now())))
+		srv.stats.delivered.Add(uint64(srv.hub.broadcast(data)))
 	default:
 		if !srv.hub.send(srv.hub.member([]byte(to)), data, srv.hub.now(), nil) {
 			return fmt.Errorf("to %q: %w", to, ErrOffline)

@@ -329,12 +329,13 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		srv.s.log.Info("a WebSocket handshake failed", "remote", r.RemoteAddr, "error", err)
 		return
 	}
-	l := link.New(conn, input, link.Options{
-		MaxMessage: srv.s.cfg.MaxMessageSize,
-		MaxQueued:  srv.s.cfg.MaxQueuedBytes,
-		Deflate:    srv.s.cfg.Compression && offersDeflate(r.Header),
+	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, remote: conn.RemoteAddr()}
+	p.link = link.New(conn, input, link.Options{
+		MaxMessage:  srv.s.cfg.MaxMessageSize,
+		MaxQueued:   srv.s.cfg.MaxQueuedBytes,
+		Deflate:     srv.s.cfg.Compression && offersDeflate(r.Header),
+		BeforeFlush: p.endBurst,
 	})
-	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, link: l, remote: conn.RemoteAddr()}
 	// On a goroutine of its own, for that of net/http holds much memory that is
 	// needed no more.
 	go func() {
@@ -394,12 +395,16 @@ func (srv *server) deliver(p *peer, data []byte, from *peer) bool {
 	} else {
 		err = p.link.Send(data)
 	}
-	if err == nil {
-		return true
+	if err != nil {
+		srv.notDelivered(p, err)
 	}
+	return err == nil
+}
+
+// notDelivered is called with why a peer could not take a frame.
+func (srv *server) notDelivered(p *peer, err error) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
 		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.MaxQueuedBytes)
 	}
-	return false
 }

@@ -8,11 +8,11 @@ import (
 // blockBytes is the size of a block, and of what is read and written at once.
 const blockBytes = 64 << 10
 
-// block is memory for messages. It is used again when nobody refers to it any
-// more: the reader that fills it does, and each queued message that lies in it.
+// block is memory that is used again when nobody refers to it any more: who fills
+// it does, and each message in a queue whose bytes lie in it.
 type block struct {
 	refs atomic.Int32
-	used int // by messages; only for who fills it
+	used int // only for who fills it
 	data [blockBytes]byte
 }
 
@@ -30,10 +30,4 @@ func (b *block) release() {
 	if b != nil && b.refs.Add(-1) == 0 {
 		blocks.Put(b)
 	}
-}
-
-// leaveBlock gives up the block that is being filled.
-func (l *Link) leaveBlock() {
-	l.block.release()
-	l.block, l.current = nil, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 )
 
 const (
@@ -36,7 +37,11 @@ func (r *writeRoom) encode(chunk []message, mask, apart bool) {
 	for _, m := range chunk {
 		before := len(out)
 		switch {
-		case m.op == asFrame:
+		case m.framed && apart && (len(m.data) >= largeMessage || len(chunk) == 1):
+			r.cuts = append(r.cuts, len(out))
+			parts = append(parts, nil, m.data)
+			end += len(m.data)
+		case m.framed:
 			out = append(out, m.data...)
 		case mask:
 			out = appendMasked(out, m.op, m.data)
@@ -59,7 +64,7 @@ func (r *writeRoom) encode(chunk []message, mask, apart bool) {
 	if begin < len(out) {
 		parts = append(parts, out[begin:])
 	}
-	r.out, r.parts = out, parts
+	r.out, r.parts = out, slices.DeleteFunc(parts, func(p []byte) bool { return len(p) == 0 })
 }
 
 // whole is encode for messages that others encode: the size of each is 1.
@@ -89,8 +94,9 @@ func (r *writeRoom) rest(from, n int) *rest {
 }
 
 const (
-	final   = 0x80 // in the first byte of a header
-	maskBit = 0x80 // in the second
+	final     = 0x80 // in the first byte of a header
+	maskBit   = 0x80 // in the second
+	maxHeader = 10   // bytes, without a mask
 )
 
 // appendHeader appends the header of a frame of n bytes; flags go into its second

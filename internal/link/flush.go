@@ -39,6 +39,10 @@ var rooms = sync.Pool{New: func() any { return new(writeRoom) }}
 // for input; a handle function that waits for anything must call it before. Only
 // the goroutine of Run may call it.
 func (l *Link) Flush() {
+	if l.opts.BeforeFlush != nil {
+		l.opts.BeforeFlush()
+	}
+	l.endRun()
 	if len(l.touched) == 0 {
 		return
 	}

@@ -12,10 +12,10 @@
 //   - What a link's input brings for other links is queued there by [Link.Forward]
 //     and written when that input is used up, for each of them in one write, or
 //     a few: see flush.go. Flush never blocks.
-//   - Messages that came in lie in blocks, which are used again when nobody
-//     needs them: the reader, while he handles one of its messages, and the
-//     queues. A queue that does not get empty at once copies what it has, so
-//     that a slow peer holds nobody's block: see block.go.
+//   - What is forwarded is copied once, into frames that lie in a block, which is
+//     used again when no queue needs it any more: see run.go. A queue that does
+//     not get empty at once copies what it has, so that a slow peer holds
+//     nobody's block.
 //   - While a connection waits for input it has no buffer: see input.go.
 //
 // A connection whose ends may have agreed on compression is written by gorilla,
@@ -82,6 +82,8 @@ type Options struct {
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
 	Client     bool          // whether this is the client's end, which must mask what it writes
 	Deflate    bool          // whether the ends may have agreed on compression
+	// BeforeFlush, if not nil, is called by Flush before anything else.
+	BeforeFlush func()
 }
 
 // A Link is a WebSocket connection. All methods but Run, Forward and Flush may be
@@ -93,9 +95,9 @@ type Link struct {
 	plain *inputConn // what we write to, past gorilla; nil if gorilla writes
 
 	// Of the reading goroutine.
-	block   *block  // where the messages that come in lie; nil while none is needed
-	current *block  // where the one that is being handled lies; nil for elsewhere
-	partial bool    // whether only a part of a message has come
+	block   *block  // where the message that comes in lies; nil while none is needed
+	partial bool    // whether only a part of it has come
+	run     Run     // what was forwarded last
 	touched []*Link // where something was forwarded to since the last Flush
 
 	extended time.Time // of who writes: when the time for it was last extended
@@ -266,6 +268,7 @@ func (l *Link) Run(handle func(data []byte, text bool) bool) error {
 	}
 	l.input.release()
 	l.leaveBlock()
+	l.leaveRun()
 	return l.end.reason
 }
 

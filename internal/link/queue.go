@@ -15,14 +15,12 @@ const messageOverhead = 64
 
 // message is one in the queue.
 type message struct {
-	op     int // websocket.TextMessage or a control frame; asFrame: data is a whole frame
+	op     int  // websocket.TextMessage or a control frame
+	framed bool // whether data has headers already; then it may be several messages
 	data   []byte
 	block  *block  // where data lies, with a reference for this message; nil for elsewhere
 	waiter *waiter // nil if nobody waits for it
 }
-
-// asFrame is the op of what gorilla writes by itself.
-const asFrame = 0
 
 // waiter is who waits until his message is written.
 type waiter struct {
@@ -93,44 +91,15 @@ func (q *fifo) recycle() {
 // it may be shared by many links. The error is ErrFull or ErrClosed.
 func (l *Link) Send(data []byte) error {
 	l.mu.Lock()
-	err := l.enqueueBounded(message{op: websocket.TextMessage, data: data})
+	err := l.acceptLocked(len(data))
+	if err == nil {
+		err = l.enqueue(message{op: websocket.TextMessage, data: data})
+	}
 	l.mu.Unlock()
 	if err == nil {
 		l.write()
 	}
 	return err
-}
-
-// Forward queues a text message for another link, or for this one, which may be
-// written only by the next Flush. Only this link's handle function may call it;
-// the data must lie in the message that is being handled, or must not be changed
-// any more. The error is ErrFull or ErrClosed.
-func (l *Link) Forward(to *Link, data []byte) error {
-	m := message{op: websocket.TextMessage, data: data, block: l.current}
-	to.mu.Lock()
-	defer to.mu.Unlock()
-	if m.block != nil {
-		if to.draining {
-			m.data, m.block = bytes.Clone(data), nil
-		} else {
-			m.block.refs.Add(1)
-		}
-	}
-	if err := to.enqueueBounded(m); err != nil {
-		m.block.release()
-		return err
-	}
-	l.touch(to)
-	return nil
-}
-
-// touch has the next Flush write what the other link has queued; the lock of
-// that must be held.
-func (l *Link) touch(to *Link) {
-	if to.flusher != l {
-		to.flusher = l
-		l.touched = append(l.touched, to)
-	}
 }
 
 // Write queues a text message, whatever the bound of the queue, and waits until
@@ -171,12 +140,16 @@ func (l *Link) Write(ctx context.Context, data []byte) error {
 	return fmt.Errorf("%w: %w", ErrWithdrawn, context.Cause(ctx))
 }
 
-// enqueueBounded must be called with mu held.
-func (l *Link) enqueueBounded(m message) error {
-	if l.bytes+len(m.data) > l.opts.MaxQueued && l.bytes > 0 {
+// acceptLocked reports why a message of that size cannot be queued now, with mu
+// held.
+func (l *Link) acceptLocked(size int) error {
+	switch {
+	case l.closing:
+		return ErrClosed
+	case l.bytes+size > l.opts.MaxQueued && l.bytes > 0:
 		return ErrFull
 	}
-	return l.enqueue(m)
+	return nil
 }
 
 // enqueue must be called with mu held.
@@ -238,7 +211,7 @@ func (l *Link) drop(err error) {
 	queue := l.queue
 	l.queue = nil
 	for _, m := range queue.waiting() {
-		if m.op == websocket.CloseMessage || m.op == asFrame {
+		if m.op == websocket.CloseMessage {
 			l.queue = &fifo{messages: []message{m}}
 			continue
 		}

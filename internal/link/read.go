@@ -48,6 +48,7 @@ func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
 // beforeWait is called by the reading goroutine before it waits for input.
 func (l *Link) beforeWait() {
 	l.Flush()
+	l.leaveRun()
 	if !l.partial {
 		l.leaveBlock()
 	}
@@ -66,7 +67,7 @@ func (l *Link) readFailed(err error) error {
 	case errors.Is(err, websocket.ErrReadLimit):
 		err = l.tooBig()
 	case l.plain != nil && l.plain.lastWords != nil: // malformed frames
-		l.refuse(err, message{op: asFrame, data: l.plain.lastWords})
+		l.refuse(err, message{op: websocket.CloseMessage, framed: true, data: l.plain.lastWords})
 	default: // or malformed deflate
 		l.refuse(err, closeFrame(websocket.CloseInvalidFramePayloadData, "malformed data"))
 	}
@@ -107,42 +108,29 @@ func (l *Link) readAll(r io.Reader) (data []byte, err error) {
 	if l.block == nil {
 		l.block = newBlock()
 	}
-	l.current = l.block
-	room := l.block.data[l.block.used:]
+	room := l.block.data[:]
 	n := 0
 	for {
-		if n == len(room) {
-			room = l.moreRoom(room)
+		if n == len(room) { // too large for the block
+			larger := make([]byte, 2*len(room))
+			copy(larger, room)
+			room = larger
 		}
 		got, err := r.Read(room[n:min(len(room), l.opts.MaxMessage+1)])
 		n += got
 		if errors.Is(err, io.EOF) || n > l.opts.MaxMessage {
-			break
+			return room[:n], nil
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	if l.current != nil {
-		l.current.used += n
-	}
-	return room[:n:n], nil
 }
 
-// moreRoom returns the beginning of a message, which has used up its room, in a
-// larger one: a block of its own, or memory that grows.
-func (l *Link) moreRoom(begin []byte) (room []byte) {
-	if len(begin) < blockBytes {
-		b := newBlock()
-		copy(b.data[:], begin)
-		l.block.release()
-		l.block, l.current = b, b
-		return b.data[:]
-	}
-	l.current = nil
-	room = make([]byte, 2*len(begin))
-	copy(room, begin)
-	return room
+// leaveBlock gives up the block for what comes in.
+func (l *Link) leaveBlock() {
+	l.block.release()
+	l.block = nil
 }
 
 // tooBig ends the link, and returns why.
