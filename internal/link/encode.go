@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"syscall"
 )
 
 const (
@@ -23,6 +25,31 @@ type writeRoom struct {
 	parts [][]byte // the bytes
 	out   []byte   // those that do not lie in the messages
 	cuts  []int    // where parts of out end, each followed by a message
+
+	try func(fd uintptr) bool // writes the parts as far as the socket takes them
+	n   int                   // what it has written
+	err error
+}
+
+var rooms = sync.Pool{New: func() any {
+	r := new(writeRoom)
+	r.try = func(fd uintptr) bool {
+		r.n, r.err = writeSocket(fd, r.parts)
+		return true // also if there is no room: it is not waited for
+	}
+	return r
+}}
+
+// writeNow writes the parts as far as the socket takes them without waiting, and
+// returns how many bytes that were.
+func (r *writeRoom) writeNow(raw syscall.RawConn) (int, error) {
+	if err := raw.Write(r.try); err != nil {
+		return 0, err
+	}
+	if r.err == errWouldBlock {
+		return 0, nil
+	}
+	return r.n, r.err
 }
 
 // encode makes the bytes of a chunk. With apart, large messages are parts that

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -31,8 +30,6 @@ type restFrame struct {
 	cost   int
 	waiter *waiter
 }
-
-var rooms = sync.Pool{New: func() any { return new(writeRoom) }}
 
 // Flush writes what was forwarded, as far as the sockets take it at once, and
 // leaves the rest to goroutines: it never blocks. Run calls it before it waits
@@ -87,7 +84,7 @@ func (l *Link) writeLocked(room *writeRoom) {
 		}
 		l.mu.Unlock()
 		room.encode(chunk, l.opts.Client, true)
-		n, err := writeNow(l.input.raw, room.parts)
+		n, err := room.writeNow(l.input.raw)
 		l.mu.Lock()
 		l.settle(room, n, err)
 		if err != nil {

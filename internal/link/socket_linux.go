@@ -38,27 +38,16 @@ func readSocket(fd uintptr, p []byte) (n int, err error) {
 	}
 }
 
-// writeNow writes as much as the socket takes without waiting, and returns how
-// many bytes that were.
-func writeNow(raw syscall.RawConn, parts [][]byte) (n int, err error) {
-	var writeErr error
-	err = raw.Write(func(fd uintptr) bool {
-		for {
-			if len(parts) == 1 {
-				n, writeErr = syscall.Write(int(fd), parts[0])
-			} else {
-				n, writeErr = unix.Writev(int(fd), parts)
-			}
-			if writeErr != syscall.EINTR {
-				return true // also if there is no room: it is not waited for
-			}
+// writeSocket writes as much as the socket takes without waiting.
+func writeSocket(fd uintptr, parts [][]byte) (n int, err error) {
+	for {
+		if len(parts) == 1 {
+			n, err = syscall.Write(int(fd), parts[0])
+		} else {
+			n, err = unix.Writev(int(fd), parts)
 		}
-	})
-	switch {
-	case err != nil:
-		return 0, err
-	case writeErr == syscall.EAGAIN:
-		return 0, nil
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
 	}
-	return max(n, 0), writeErr
 }

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// errWouldBlock is not returned here.
+// errWouldBlock is not returned here, where nothing is called with a socket.
 var errWouldBlock error = errors.New("would block")
 
 // plainSocket returns nil: sockets are read and written as any connection.
@@ -16,4 +16,4 @@ func plainSocket(net.Conn) syscall.RawConn { return nil }
 
 func readSocket(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
-func writeNow(syscall.RawConn, [][]byte) (int, error) { return 0, errors.ErrUnsupported }
+func writeSocket(uintptr, [][]byte) (int, error) { return 0, errors.ErrUnsupported }
