@@ -84,7 +84,7 @@ func (h *hub) present(m *member, now int64) bool { return h.connection(m, now) !
 // repeat their logins would take the id from each other, and both end.
 func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 	h.mu.Lock()
-	if isClosed(p.link.Closing()) {
+	if p.link.IsClosing() {
 		h.mu.Unlock()
 		return nil, false
 	}

@@ -182,7 +182,9 @@ func (p *peer) awaitHandled() {
 // OnLogin and OnLogout wait.
 func (p *peer) awaitEvents() {
 	p.link.Flush()
-	_ = p.server.s.events.waitForRoom(p.run.ctx, p.link.Closing(), "")
+	if events := &p.server.s.events; !events.hasRoom("") {
+		_ = events.waitForRoom(p.run.ctx, p.link.Closing(), "")
+	}
 }
 
 func (p *peer) logout() {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,6 +87,11 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	c.IP = strings.Trim(c.IP, "[]")
 	if _, err := c.address("1"); err != nil {
 		return err
+	}
+	// What a server relays is no garbage, but each handshake leaves much of it: to
+	// collect it sooner costs little, and saves a tenth of the memory of idle clients.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(40)
 	}
 	out := &printer{w: con.stdout}
 	cfg, err := c.config(con)

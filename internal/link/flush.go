@@ -39,21 +39,25 @@ func (l *Link) Flush() {
 	if l.opts.BeforeFlush != nil {
 		l.opts.BeforeFlush()
 	}
+	if l.burst == nil {
+		return
+	}
 	l.endRun()
-	if len(l.touched) == 0 {
+	b := l.burst
+	if len(b.touched) == 0 {
 		return
 	}
 	room := rooms.Get().(*writeRoom)
 	defer rooms.Put(room)
-	for i, to := range l.touched {
+	for i, to := range b.touched {
 		to.mu.Lock()
 		if to.flusher == l { // else another one will come, too
 			to.flusher = nil
 		}
 		to.writeLocked(room)
-		l.touched[i] = nil
+		b.touched[i] = nil
 	}
-	l.touched = l.touched[:0]
+	b.touched = b.touched[:0]
 }
 
 // write writes what is queued, as Flush does.

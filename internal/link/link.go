@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -94,30 +95,26 @@ type Link struct {
 	opts  Options
 	plain *inputConn // what we write to, past gorilla; nil if gorilla writes
 
-	// Of the reading goroutine.
-	block   *block  // where the message that comes in lies; nil while none is needed
-	partial bool    // whether only a part of it has come
-	run     Run     // what was forwarded last
-	touched []*Link // where something was forwarded to since the last Flush
+	burst *burst // of the reading goroutine; nil while input is waited for
 
 	extended time.Time // of who writes: when the time for it was last extended
 
-	closed chan struct{} // closed when closing becomes true
+	closing atomic.Bool // set with mu held
 
 	writers sync.WaitGroup // has one while writing is true
 
 	mu        sync.Mutex
-	queue     *fifo   // nil if it is empty
-	bytes     int     // of the queue and of the messages being written
-	pong      *string // the payload of a ping that is to be answered
-	rest      *rest   // what a socket has not taken at once; before the queue
-	writing   bool    // whether there is somebody who writes
-	draining  bool    // whether he is a goroutine that may wait for the socket
-	flusher   *Link   // who has this one among his touched; nil for nobody
-	closing   bool
-	readEnded bool    // nothing is written any more
-	end       *ending // nil before closing
-	pace      *pace   // nil if there are no pings
+	queue     *fifo         // nil if it is empty
+	bytes     int           // of the queue and of the messages being written
+	pong      *string       // the payload of a ping that is to be answered
+	rest      *rest         // what a socket has not taken at once; before the queue
+	writing   bool          // whether there is somebody who writes
+	draining  bool          // whether he is a goroutine that may wait for the socket
+	readEnded bool          // nothing is written any more
+	flusher   *Link         // who has this one among his touched; nil for nobody
+	end       *ending       // nil before closing
+	closed    chan struct{} // closed when closing becomes true; nil before somebody wants it
+	pace      *pace         // nil if there are no pings
 }
 
 // ending is what a link has that is closing.
@@ -133,10 +130,9 @@ type ending struct {
 // input.
 func New(conn *websocket.Conn, input *Input, opts Options) *Link {
 	l := &Link{
-		conn:   conn,
-		input:  input,
-		opts:   opts,
-		closed: make(chan struct{}),
+		conn:  conn,
+		input: input,
+		opts:  opts,
 	}
 	if c, ok := conn.NetConn().(*inputConn); ok && !opts.Deflate {
 		l.plain, c.ours = c, true
@@ -167,7 +163,7 @@ func (l *Link) Close(code int, reason string, patience time.Duration) (began boo
 
 // closeWith begins the end with a close frame, if it has not begun, with mu held.
 func (l *Link) closeWith(end error, frame message) (began bool) {
-	if l.closing {
+	if l.closing.Load() {
 		return false
 	}
 	_ = l.enqueue(frame)
@@ -187,18 +183,20 @@ func (l *Link) refuse(end error, frame message) {
 
 // closeLocked begins the end, if it has not begun, with mu held.
 func (l *Link) closeLocked(reason error) {
-	if l.closing {
+	if l.closing.Load() {
 		return
 	}
-	l.closing = true
 	l.end = &ending{reason: reason, drained: make(chan struct{})}
-	close(l.closed)
+	l.closing.Store(true)
+	if l.closed != nil {
+		close(l.closed)
+	}
 	l.noteDrained()
 }
 
 // noteDrained notes if nothing is to be written any more, with mu held.
 func (l *Link) noteDrained() {
-	if !l.closing || l.writing || l.hasWork() || isClosed(l.end.drained) {
+	if !l.closing.Load() || l.writing || l.hasWork() || isClosed(l.end.drained) {
 		return
 	}
 	close(l.end.drained)
@@ -220,7 +218,20 @@ func (l *Link) failLocked(err error) {
 }
 
 // Closing returns a channel that is closed when the link begins to end.
-func (l *Link) Closing() <-chan struct{} { return l.closed }
+func (l *Link) Closing() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed == nil {
+		l.closed = make(chan struct{})
+		if l.closing.Load() {
+			close(l.closed)
+		}
+	}
+	return l.closed
+}
+
+// IsClosing reports whether the link has begun to end.
+func (l *Link) IsClosing() bool { return l.closing.Load() }
 
 func isClosed(c <-chan struct{}) bool {
 	select {
@@ -267,8 +278,7 @@ func (l *Link) Run(handle func(data []byte, text bool) bool) error {
 		l.pace.timer.Stop()
 	}
 	l.input.release()
-	l.leaveBlock()
-	l.leaveRun()
+	l.endBurst()
 	return l.end.reason
 }
 

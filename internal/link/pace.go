@@ -41,7 +41,7 @@ func (l *Link) beat() {
 	l.mu.Lock()
 	defer l.write() // after the unlock
 	defer l.mu.Unlock()
-	if l.closing {
+	if l.closing.Load() {
 		return
 	}
 	if !now.Before(l.pace.pingAt) {

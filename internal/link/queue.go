@@ -144,7 +144,7 @@ func (l *Link) Write(ctx context.Context, data []byte) error {
 // held.
 func (l *Link) acceptLocked(size int) error {
 	switch {
-	case l.closing:
+	case l.closing.Load():
 		return ErrClosed
 	case l.bytes+size > l.opts.MaxQueued && l.bytes > 0:
 		return ErrFull
@@ -154,7 +154,7 @@ func (l *Link) acceptLocked(size int) error {
 
 // enqueue must be called with mu held.
 func (l *Link) enqueue(m message) error {
-	if l.closing {
+	if l.closing.Load() {
 		return ErrClosed
 	}
 	l.bytes += m.cost()

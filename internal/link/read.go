@@ -19,7 +19,7 @@ func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
 	l.conn.SetReadLimit(int64(l.opts.MaxMessage) + int64(l.opts.MaxMessage>>8) + 64)
 	l.conn.SetPingHandler(func(payload string) error {
 		l.mu.Lock()
-		if !l.closing {
+		if !l.closing.Load() {
 			l.pong = &payload
 		}
 		l.mu.Unlock()
@@ -48,9 +48,8 @@ func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
 // beforeWait is called by the reading goroutine before it waits for input.
 func (l *Link) beforeWait() {
 	l.Flush()
-	l.leaveRun()
-	if !l.partial {
-		l.leaveBlock()
+	if l.burst != nil && !l.burst.partial {
+		l.endBurst()
 	}
 }
 
@@ -89,7 +88,7 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool
 	if len(data) > l.opts.MaxMessage {
 		return l.tooBig()
 	}
-	if isClosed(l.closed) {
+	if l.closing.Load() {
 		return nil
 	}
 	text := kind == websocket.TextMessage
@@ -103,12 +102,12 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool
 
 // readAll reads a message, of which one too many bytes is the most.
 func (l *Link) readAll(r io.Reader) (data []byte, err error) {
-	l.partial = true
-	defer func() { l.partial = false }()
-	if l.block == nil {
-		l.block = newBlock()
+	if l.burst == nil {
+		l.burst = bursts.Get().(*burst)
 	}
-	room := l.block.data[:]
+	l.burst.partial = true
+	defer func() { l.burst.partial = false }()
+	room := l.burst.message[:]
 	n := 0
 	for {
 		if n == len(room) { // too large for the block
@@ -125,12 +124,6 @@ func (l *Link) readAll(r io.Reader) (data []byte, err error) {
 			return nil, err
 		}
 	}
-}
-
-// leaveBlock gives up the block for what comes in.
-func (l *Link) leaveBlock() {
-	l.block.release()
-	l.block = nil
 }
 
 // tooBig ends the link, and returns why.

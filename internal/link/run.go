@@ -82,7 +82,7 @@ func (r *Run) queue(to *Link) (err error) {
 	}
 	if err == nil && to.flusher != r.from {
 		to.flusher = r.from
-		r.from.touched = append(r.from.touched, to)
+		r.from.burst.touched = append(r.from.burst.touched, to)
 	}
 	return err
 }
@@ -104,7 +104,7 @@ func (r *Run) copy() []byte {
 // ErrClosed. It comes at the latest with the first message after the Flush that
 // finds the link closed.
 func (l *Link) Forward(to Audience, data []byte) error {
-	r := &l.run
+	r := &l.burst.run
 	size := len(data) + maxHeader
 	if r.to != to || r.block.used+size > blockBytes {
 		l.endRun()
@@ -119,7 +119,7 @@ func (l *Link) Forward(to Audience, data []byte) error {
 			return nil
 		}
 		if r.block != nil && r.block.used+size > blockBytes {
-			l.leaveRun()
+			r.leaveBlock()
 		}
 		if r.block == nil {
 			r.block = newBlock()
@@ -136,7 +136,7 @@ func (l *Link) Forward(to Audience, data []byte) error {
 
 // endRun gives the run to its audience.
 func (l *Link) endRun() {
-	r := &l.run
+	r := &l.burst.run
 	if r.to == nil {
 		return
 	}
@@ -145,10 +145,10 @@ func (l *Link) endRun() {
 	r.to, r.frames, r.copied = nil, nil, nil
 }
 
-// leaveRun gives up the block for runs.
-func (l *Link) leaveRun() {
-	l.run.block.release()
-	l.run.block = nil
+// leaveBlock gives up the block.
+func (r *Run) leaveBlock() {
+	r.block.release()
+	r.block = nil
 }
 
 // cutFrame cuts the text of the first frame off, and returns what follows. The
