@@ -103,7 +103,7 @@ func TestLogLimiter(t *testing.T) {
 func TestMarshalStates(t *testing.T) {
 	want := map[string]clientState{}
 	var states []memberState
-	for i, id := range []string{"plain", "yes", "null", "a: b", "# x", "- y", "'", `"\`, "1", "1e3", "2026-11-25", "<<", "~", " a ", "长", "😀", strings.Repeat("x", 256), strings.Repeat("长 ", 64)} {
+	for i, id := range []string{"plain", "yes", "null", "a: b", "# x", "- y", "'", `"\`, "1", "1e3", "2026-11-25", "<<", "~", " a ", "长", "😀", "falsey", "plain-2_", strings.Repeat("y", 127), strings.Repeat("x", 256), strings.Repeat("长 ", 64)} {
 		state := clientState{Status: []string{statusOnline, statusOffline}[i%2], LastSeen: []float64{1764063195.123456, 1764063195, 0, 1e-7}[i%4]}
 		want[id] = state
 		states = append(states, memberState{&member{id: id}, state})

@@ -248,10 +248,15 @@ func (f *stateFile) replace(data []byte) (err error) {
 // quoted.
 var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 
+// isPlain reports whether an id is written as it is, whatever the YAML library
+// thinks of it: no word that stands for something else is so long, and from 128
+// bytes on a key has another form.
+func isPlain(id string) bool { return len(id) > len("false") && len(id) < 128 && plainKey.MatchString(id) }
+
 // marshalStates writes the mapping in the order of the states, indented as
-// Python does it. Only what is different for each client goes by the YAML
-// library, and that once: with thousands of clients it would cost the server more
-// than their messages.
+// Python does it. Only ids that are not plain go by the YAML library, and that
+// once: with thousands of clients it would cost the server more than their
+// messages.
 func marshalStates(states []memberState) ([]byte, error) {
 	if len(states) == 0 {
 		return []byte("{}\n"), nil
@@ -259,13 +264,18 @@ func marshalStates(states []memberState) ([]byte, error) {
 	var data []byte
 	for _, state := range states {
 		m := state.member
-		if m.stateKey == "" {
-			var err error
-			if m.stateKey, err = stateKey(m.id); err != nil {
-				return nil, err
+		if isPlain(m.id) {
+			data = append(append(data, m.id...), ":\n  "...)
+		} else {
+			if m.stateKey == "" {
+				var err error
+				if m.stateKey, err = stateKey(m.id); err != nil {
+					return nil, err
+				}
 			}
+			data = append(data, m.stateKey...)
 		}
-		data = append(append(data, m.stateKey...), "status: "...)
+		data = append(data, "status: "...)
 		data = append(append(data, state.Status...), "\n  last_seen: "...)
 		data = strconv.AppendFloat(data, state.LastSeen, 'f', -1, 64)
 		if state.LastSeen == math.Trunc(state.LastSeen) {
