@@ -251,7 +251,9 @@ var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 // isPlain reports whether an id is written as it is, whatever the YAML library
 // thinks of it: no word that stands for something else is so long, and from 128
 // bytes on a key has another form.
-func isPlain(id string) bool { return len(id) > len("false") && len(id) < 128 && plainKey.MatchString(id) }
+func isPlain(id string) bool {
+	return len(id) > len("false") && len(id) < 128 && plainKey.MatchString(id)
+}
 
 // marshalStates writes the mapping in the order of the states, indented as
 // Python does it. Only ids that are not plain go by the YAML library, and that
