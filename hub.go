@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
 // hub knows the clients and which connection each has, and brings frames to
@@ -101,7 +99,8 @@ func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
 	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
 	for _, data := range welcome {
-		if p.server.deliver(p, data, p) {
+		f := p.link.NewFrame(data)
+		if p.server.forward(p, &f, p) {
 			p.server.stats.delivered.Add(1)
 		}
 	}
@@ -177,15 +176,13 @@ func (h *hub) member(id []byte) *member {
 	return h.members[string(id)]
 }
 
-// send queues a frame for one client, and reports false if that is not known, is
-// not present now or cannot take it. The frame is one that from is handling; see
-// deliver.
-func (h *hub) send(to *member, data []byte, now int64, from *peer) bool {
-	if to == nil {
-		return false
+// target returns the connection over which frames for the client can be delivered
+// now, or nil; also for a nil client, which is not known.
+func (h *hub) target(m *member, now int64) *peer {
+	if m == nil {
+		return nil
 	}
-	target := h.connection(to, now)
-	return target != nil && target.server.deliver(target, data, from)
+	return h.connection(m, now)
 }
 
 // peerOf returns the connection of a client, or nil.
@@ -202,59 +199,30 @@ func (h *hub) isPresent(id string) bool {
 	return m != nil && h.present(m, h.now())
 }
 
-// broadcast sends a frame of the server's own to every client that is present now,
-// and returns to how many.
-func (h *hub) broadcast(data []byte) (receivers int) {
-	now := h.now()
-	for _, m := range *h.all() {
-		if p := h.connection(m, now); p != nil && p.server.deliver(p, data, nil) {
+// broadcast calls the function with the connection of every client that is present
+// now, but that of the sender, and returns how often that reported true.
+func (h *hub) broadcast(sender *peer, now int64, deliver func(*peer) bool) (receivers int) {
+	for _, m := range h.all() {
+		if p := h.connection(m, now); p != nil && p != sender && deliver(p) {
 			receivers++
 		}
 	}
 	return receivers
 }
 
-// all returns the clients that have a connection. It is the same list as long as
-// these are the same.
-func (h *hub) all() *[]*member {
+// all returns the clients that have a connection.
+func (h *hub) all() []*member {
 	if list := h.everybody.Load(); list != nil {
-		return list
+		return *list
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if list := h.everybody.Load(); list != nil { // another one was faster
+		return *list
+	}
 	list := slices.Collect(maps.Values(h.connected))
 	h.everybody.Store(&list)
-	return &list
-}
-
-// crowd is all clients but one, as the audience of that one.
-type crowd struct {
-	sender  *peer
-	members *[]*member
-}
-
-// Accept implements link.Audience.
-func (c *crowd) Accept(int) error { return nil }
-
-// Take implements link.Audience. Only those get the messages that are present now
-// and can take them.
-func (c *crowd) Take(run *link.Run) {
-	srv := c.sender.server
-	now := srv.hub.now()
-	receivers := 0
-	for _, m := range *c.members {
-		p := srv.hub.connection(m, now)
-		if p == nil || p == c.sender {
-			continue
-		}
-		if err := run.Queue(p.link); err == nil {
-			receivers++
-		} else {
-			srv.notDelivered(p, err)
-		}
-	}
-	srv.stats.delivered.Add(uint64(receivers * run.Count))
-	c.sender.debug("broadcast", "from", c.sender.id, "messages", run.Count, "receivers", receivers)
+	return list
 }
 
 func (h *hub) online() []string {

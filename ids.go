@@ -32,7 +32,12 @@ func newClientID() string {
 
 // newMessageID makes a message id as the original does.
 func newMessageID(clientID string, now time.Time) string {
-	return clientID + "_" + strconv.FormatInt(now.UnixMilli(), 10) + "_" + random8()
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails
+	var room [maxIDLen + 40]byte
+	id := append(append(room[:0], clientID...), '_')
+	id = append(strconv.AppendInt(id, now.UnixMilli(), 10), '_')
+	return string(hex.AppendEncode(id, random[:]))
 }
 
 // random8 is what the original takes from a random UUID.

@@ -131,6 +131,8 @@ func appendString(dst, raw []byte) []byte {
 // encoding/json takes from nobody. Content that is not JSON is appended as it
 // is, and makes a malformed frame.
 func (m *Message) AppendFrame(dst []byte) []byte {
+	const others = 200 // bytes of the keys, the type and the timestamp
+	dst = slices.Grow(dst, len(m.MsgID)+len(m.FromClientID)+len(m.ToClientID)+len(m.Content)+len(m.OSSKey)+others)
 	dst = frame.AppendString(append(dst, `{"msg_id":`...), m.MsgID)
 	dst = frame.AppendString(append(dst, `,"from_client_id":`...), m.FromClientID)
 	dst = frame.AppendString(append(dst, `,"to_client_id":`...), m.ToClientID)

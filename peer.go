@@ -29,7 +29,6 @@ type peer struct {
 	id     string
 	member *member
 	target *member // whom the last message was for; messages often come in rows
-	crowd  *crowd  // whom the last broadcast was for
 
 	// What is the same for all messages that come in at once.
 	now                 int64 // of the hub's clock; 0 for not looked at yet
@@ -61,6 +60,9 @@ var byteOrderMark = []byte("\ufeff")
 func (p *peer) receive(data []byte, text bool) bool {
 	p.handling.Lock()
 	defer p.handling.Unlock()
+	if p.link.IsClosing() {
+		return true // dropped; another connection may have taken over since it was read
+	}
 	p.received++
 	if !text {
 		// As in the original a binary frame with JSON counts, and goes on as
@@ -203,7 +205,7 @@ func (p *peer) gone(err error) {
 
 // endBurst is called before what has come in at once is written.
 func (p *peer) endBurst() {
-	p.now, p.crowd = 0, nil
+	p.now = 0
 	if p.received > 0 {
 		p.server.stats.received.Add(p.received)
 	}
@@ -213,34 +215,47 @@ func (p *peer) endBurst() {
 	p.received, p.delivered = 0, 0
 }
 
-// route brings a frame of an application to whom it is for.
+// route brings a frame of an application to whom it is for. When it returns the
+// frame is in their queues: what it makes others send comes after it.
 func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 	p.warnOfLostFile(t, f)
-	hub := p.server.hub
-	delivered := false
+	receivers := 0
 	switch {
 	case string(f.To) == ServerID:
 		p.dispatch(data, f)
 	case string(f.To) == All:
-		_ = p.link.Forward(p.everybody(), data) // who cannot take it is left out
+		out := p.link.NewFrame(data)
+		receivers = p.server.hub.broadcast(p, p.now, func(to *peer) bool { return p.server.forward(to, &out, p) })
 		p.dispatch(data, f)
-	case hub.send(p.whom(f), data, p.now, p):
-		delivered = true
-		p.delivered++
 	default:
-		p.server.stats.undelivered.Add(1)
+		if p.forward(f, data) {
+			receivers = 1
+		} else {
+			p.server.stats.undelivered.Add(1)
+		}
 	}
+	p.delivered += uint64(receivers)
 	if p.server.s.log.Enabled(p.run.ctx, slog.LevelDebug) {
-		p.log().Debug("routed", "type", string(f.Type), "from", p.id, "to", string(f.To), "bytes", len(data), "delivered", delivered)
+		p.log().Debug("routed", "type", string(f.Type), "from", p.id, "to", string(f.To), "bytes", len(data), "receivers", receivers)
 	}
 }
 
-// everybody returns all other clients as they are now.
-func (p *peer) everybody() *crowd {
-	if list := p.server.hub.all(); p.crowd == nil || p.crowd.members != list {
-		p.crowd = &crowd{p, list}
+// forward queues a frame for the one client that it is for, and reports false if
+// that is not known, is not present now or cannot take it.
+func (p *peer) forward(f frame.Frame, data []byte) bool {
+	hub := p.server.hub
+	m := p.whom(f)
+	for to := hub.target(m, p.now); to != nil; {
+		out := p.link.NewFrame(data)
+		if p.server.forward(to, &out, p) {
+			return true
+		}
+		before := to
+		if to = hub.target(m, p.now); to == before { // else a newer login has just taken over
+			return false
+		}
 	}
-	return p.crowd
+	return false
 }
 
 // whom returns the client that the frame is for, or nil if none is known.

@@ -74,12 +74,12 @@ func (srv *server) send(data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.stats.delivered.Add(uint64(srv.hub.broadcast(data)))
+		srv.hub.broadcast(nil, srv.hub.now(), func(p *peer) bool { return srv.tell(p, data) })
 	default:
-		if !srv.hub.send(srv.hub.member([]byte(to)), data, srv.hub.now(), nil) {
+		p := srv.hub.target(srv.hub.member([]byte(to)), srv.hub.now())
+		if p == nil || !srv.tell(p, data) {
 			return fmt.Errorf("to %q: %w", to, ErrOffline)
 		}
-		srv.stats.delivered.Add(1)
 	}
 	return nil
 }

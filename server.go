@@ -376,7 +376,7 @@ func (srv *server) servePeer(p *peer) {
 
 // tell queues a frame of the server's own for a peer; see deliver.
 func (srv *server) tell(p *peer, data []byte) bool {
-	ok := srv.deliver(p, data, nil)
+	ok := srv.deliver(p, data)
 	if ok {
 		srv.stats.delivered.Add(1)
 	}
@@ -386,25 +386,21 @@ func (srv *server) tell(p *peer, data []byte) bool {
 // deliver queues a frame for a peer, and closes one that does not keep up: a
 // bound on what is held for it is the only way in which nobody waits for it
 // and no message is left out in silence. It reports whether the frame was
-// queued. The frame is the one that from is just handling, or, without from,
-// one that nobody changes any more.
-func (srv *server) deliver(p *peer, data []byte, from *peer) bool {
-	var err error
-	if from != nil {
-		err = from.link.Forward(p.link, data)
-	} else {
-		err = p.link.Send(data)
-	}
-	if err != nil {
-		srv.notDelivered(p, err)
-	}
-	return err == nil
+// queued. Nobody may change the frame any more.
+func (srv *server) deliver(p *peer, data []byte) bool {
+	return srv.outcome(p, p.link.Send(data))
 }
 
-// notDelivered is called with why a peer could not take a frame.
-func (srv *server) notDelivered(p *peer, err error) {
+// forward is deliver for a frame that comes in at from, which will flush it.
+func (srv *server) forward(p *peer, f *link.Frame, from *peer) bool {
+	return srv.outcome(p, from.link.Forward(p.link, f))
+}
+
+// outcome takes what became of a frame for a peer.
+func (srv *server) outcome(p *peer, err error) (queued bool) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
 		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.MaxQueuedBytes)
 	}
+	return err == nil
 }

@@ -2,6 +2,7 @@ package frame
 
 import (
 	"bytes"
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -90,8 +91,14 @@ func appendRune(b []byte, r rune) []byte {
 // surrogate, as [Unquote] makes them, become its escape again.
 func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for i := 0; i < len(s); {
+	dst = append(append(slices.Grow(dst, len(s)+2), '"'), s...)
+	text := dst[len(dst)-len(s):]
+	i := plain(text)
+	if i == len(text) { // as nearly always
+		return append(dst, '"')
+	}
+	dst = dst[:len(dst)-len(s)+i]
+	for i < len(s) {
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
@@ -129,6 +136,9 @@ func AppendString(dst []byte, s string) []byte {
 // AppendCompact appends the valid JSON text raw without the white space
 // between its tokens, so that it fits on a line.
 func AppendCompact(dst, raw []byte) []byte {
+	if raw[0] == '"' {
+		return append(dst, raw...)
+	}
 	inString := false
 	for i := 0; i < len(raw); i++ {
 		switch c := raw[i]; {

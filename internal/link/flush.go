@@ -42,8 +42,8 @@ func (l *Link) Flush() {
 	if l.burst == nil {
 		return
 	}
-	l.endRun()
 	b := l.burst
+	b.leaveBlock()
 	if len(b.touched) == 0 {
 		return
 	}

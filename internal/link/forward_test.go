@@ -41,8 +41,8 @@ func newRelay(t *testing.T, opts link.Options) *relay {
 		running.Add(1)
 		defer running.Done()
 		_ = l.Run(func(data []byte, _ bool) bool {
-			switch err := l.Forward(r.target, data); {
-			case err != nil && !errors.Is(err, link.ErrClosed) && !errors.Is(err, link.ErrFull):
+			f := l.NewFrame(data)
+			if err := l.Forward(r.target, &f); err != nil && !errors.Is(err, link.ErrClosed) && !errors.Is(err, link.ErrFull) {
 				t.Error(err)
 			}
 			return true
@@ -187,8 +187,9 @@ func TestSlowTarget(t *testing.T) {
 	url := newServer(t, func(w http.ResponseWriter, req *http.Request) {
 		if l := accept(t, w, req, roomy); l != nil {
 			_ = l.Run(func(data []byte, _ bool) bool {
+				f := l.NewFrame(data)
 				for _, to := range []*link.Link{slow, quick} {
-					if err := l.Forward(to, data); err != nil {
+					if err := l.Forward(to, &f); err != nil {
 						t.Error(err)
 					}
 				}

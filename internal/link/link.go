@@ -13,7 +13,7 @@
 //     and written when that input is used up, for each of them in one write, or
 //     a few: see flush.go. Flush never blocks.
 //   - What is forwarded is copied once, into frames that lie in a block, which is
-//     used again when no queue needs it any more: see run.go. A queue that does
+//     used again when no queue needs it any more: see forward.go. A queue that does
 //     not get empty at once copies what it has, so that a slow peer holds
 //     nobody's block.
 //   - While a connection waits for input it has no buffer: see input.go.

@@ -19,6 +19,7 @@ type message struct {
 	framed bool // whether data has headers already; then it may be several messages
 	data   []byte
 	block  *block  // where data lies, with a reference for this message; nil for elsewhere
+	begin  int     // where in the block
 	waiter *waiter // nil if nobody waits for it
 }
 
@@ -120,7 +121,12 @@ func (l *Link) Write(ctx context.Context, data []byte) error {
 	case err := <-w.written:
 		return err
 	case <-ctx.Done():
+		return l.withdraw(ctx, w)
 	}
+}
+
+// withdraw ends the wait of a Write whose context has ended.
+func (l *Link) withdraw(ctx context.Context, w *waiter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	queue := l.queue.waiting()

@@ -56,6 +56,7 @@ func (l *Link) beforeWait() {
 // readFailed tells the peer why it is not read any more, if that is its fault,
 // and returns the reason.
 func (l *Link) readFailed(err error) error {
+	l.Flush()
 	var network net.Error
 	var closed *websocket.CloseError
 	var ours *CloseError
@@ -102,12 +103,10 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool
 
 // readAll reads a message, of which one too many bytes is the most.
 func (l *Link) readAll(r io.Reader) (data []byte, err error) {
-	if l.burst == nil {
-		l.burst = bursts.Get().(*burst)
-	}
-	l.burst.partial = true
-	defer func() { l.burst.partial = false }()
-	room := l.burst.message[:]
+	b := l.beginBurst()
+	b.partial = true
+	defer func() { b.partial = false }()
+	room := b.message[:]
 	n := 0
 	for {
 		if n == len(room) { // too large for the block

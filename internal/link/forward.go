@@ -1,0 +1,98 @@
+package link
+
+import (
+	"bytes"
+
+	"github.com/gorilla/websocket"
+)
+
+// largestCopied is up to which size messages are copied into a block.
+const largestCopied = blockBytes / 2
+
+// Frame is a text message that is ready to be forwarded to one link or many. It
+// is valid until the next one is made, or the link is flushed.
+type Frame struct {
+	bytes  []byte // with its header
+	text   []byte // without
+	block  *block // where they lie; nil for memory of their own
+	begin  int    // where in the block
+	copied []byte // the bytes, for where they may have to wait for long; nil before they are needed
+}
+
+// NewFrame makes a frame of a text message, which it copies. Like Forward and
+// Flush it may be called by this link's handle function only, or in its stead
+// while that waits; the link must be a server's.
+func (l *Link) NewFrame(data []byte) Frame {
+	size := len(data) + maxHeader
+	b := l.beginBurst()
+	if size > largestCopied {
+		frame := append(appendHeader(make([]byte, 0, size), websocket.TextMessage, len(data), 0), data...)
+		return Frame{bytes: frame, text: frame[len(frame)-len(data):]}
+	}
+	if b.out != nil && b.out.used+size > blockBytes {
+		b.leaveBlock()
+	}
+	if b.out == nil {
+		b.out = newBlock()
+	}
+	begin := b.out.used
+	frame := append(appendHeader(b.out.data[begin:begin], websocket.TextMessage, len(data), 0), data...)
+	b.out.used += len(frame)
+	return Frame{bytes: frame, text: frame[len(frame)-len(data):], block: b.out, begin: begin}
+}
+
+// copy returns the frame in memory that is not used again.
+func (f *Frame) copy() []byte {
+	switch {
+	case f.block == nil:
+		return f.bytes
+	case f.copied == nil:
+		f.copied = bytes.Clone(f.bytes)
+	}
+	return f.copied
+}
+
+// Forward queues the frame for another link, or for this one, which may be written
+// only by the next Flush. The error is ErrFull or ErrClosed.
+//
+// Messages that come in at once are often for the same receiver. Then they lie one
+// after the other in the block, and are one entry of its queue.
+func (l *Link) Forward(to *Link, f *Frame) error {
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	if err := to.acceptLocked(len(f.text)); err != nil {
+		return err
+	}
+	switch {
+	case to.plain == nil: // gorilla makes frames of its own
+		copied := f.copy()
+		_ = to.enqueue(message{op: websocket.TextMessage, data: copied[len(copied)-len(f.text):]})
+	case f.block == nil || to.draining || to.input.raw == nil:
+		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.copy()})
+	case !to.queue.extend(f):
+		f.block.refs.Add(1)
+		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.bytes, block: f.block, begin: f.begin})
+	default:
+		to.bytes += len(f.bytes)
+	}
+	if to.flusher != l {
+		to.flusher = l
+		b := l.beginBurst()
+		b.touched = append(b.touched, to)
+	}
+	return nil
+}
+
+// extend makes the frame a part of the last entry, if it lies behind that.
+func (q *fifo) extend(f *Frame) bool {
+	waiting := q.waiting()
+	if len(waiting) == 0 {
+		return false
+	}
+	last := &waiting[len(waiting)-1]
+	if last.block != f.block || last.begin+len(last.data) != f.begin {
+		return false
+	}
+	last.data = f.block.data[last.begin : f.begin+len(f.bytes)]
+	return true
+}
