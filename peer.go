@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 	"github.com/crosscomm/crosscomm-go/internal/link"
@@ -39,7 +42,7 @@ type peer struct {
 
 // log returns the log with what tells this connection from others. It is made
 // when it is needed: most connections are quiet.
-func (p *peer) log() *slog.Logger { return p.server.s.log.With("remote", p.remote.String()) }
+func (p *peer) log() *slog.Logger { return p.server.s.log.With("remote", fmt.Sprint(p.remote)) }
 
 // debug logs what happens all the time.
 func (p *peer) debug(msg string, args ...any) {
@@ -59,7 +62,12 @@ var byteOrderMark = []byte("\ufeff")
 // stays.
 func (p *peer) receive(data []byte, text bool) bool {
 	p.handling.Lock()
-	defer p.handling.Unlock()
+	defer func() {
+		p.handling.Unlock()
+		if reason := recover(); reason != nil {
+			p.panicked(reason)
+		}
+	}()
 	if p.link.IsClosing() {
 		return true // dropped; another connection may have taken over since it was read
 	}
@@ -99,6 +107,13 @@ func (p *peer) receive(data []byte, text bool) bool {
 	return true
 }
 
+// panicked ends a connection in which something has panicked, as the log handler
+// of an application may: the others go on.
+func (p *peer) panicked(reason any) {
+	p.link.Close(websocket.CloseInternalServerErr, "internal error", closeTimeout)
+	p.server.s.log.Error("a connection panicked", "client_id", p.id, "panic", fmt.Sprint(reason), "stack", string(debug.Stack()))
+}
+
 // check says why a frame is not taken from this peer.
 func (p *peer) check(t MsgType, f frame.Frame) error {
 	switch {
@@ -134,6 +149,11 @@ func (p *peer) login(id string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer func() {
+			if reason := recover(); reason != nil {
+				p.panicked(reason)
+			}
+		}()
 		p.logIn(id)
 	}()
 	<-done

@@ -26,7 +26,7 @@ type benchCommand struct {
 
 // Help is shown by kong.
 func (benchCommand) Help() string {
-	return `It works with any cross_comm server. Every message is checked to arrive once, unchanged and in order; if one does not, that is a failure. The clients send nothing but what is measured, from this process; on the server's own machine they take processor time from it.
+	return `It works with any cross_comm server. Every message is checked to arrive once, unchanged and in order; if one does not, that is a failure. But for heartbeats the clients send nothing but what is measured, from this process; on the server's own machine they take processor time from it.
 
 Examples:
   crosscomm bench p2p --clients 50 --in-flight 32 --pid $(pgrep -f "crosscomm server")

@@ -102,20 +102,29 @@ func (r *writeRoom) whole(chunk []message) {
 	}
 }
 
-// rest copies what is left of the bytes after the first n, which lie in the
-// messages from the given one on.
+// rest returns what is left of the bytes after the first n, which lie in the
+// messages from the given one on. It copies only what is used again: a large
+// message may be for many links that are all slow.
 func (r *writeRoom) rest(from, n int) *rest {
 	left := &rest{}
+	shared := map[*byte]bool{}
 	for i, m := range r.chunk[from:] {
 		left.frames = append(left.frames, restFrame{end: r.ends[from+i] - n, cost: m.cost(), waiter: m.waiter})
-	}
-	for i, p := range r.parts {
-		if n < len(p) {
-			r.parts[i] = p[n:]
-			left.bytes = bytes.Join(r.parts[i:], nil)
-			break
+		if m.block == nil && len(m.data) > 0 {
+			shared[&m.data[0]] = true
 		}
-		n -= len(p)
+	}
+	for _, p := range r.parts {
+		if n >= len(p) {
+			n -= len(p)
+			continue
+		}
+		if shared[&p[0]] {
+			left.parts = append(left.parts, p[n:])
+		} else {
+			left.parts = append(left.parts, bytes.Clone(p[n:]))
+		}
+		n = 0
 	}
 	return left
 }

@@ -20,13 +20,13 @@ const (
 
 // rest is what is left of a chunk that a socket has not taken whole.
 type rest struct {
-	bytes  []byte
+	parts  net.Buffers
 	frames []restFrame
 }
 
 // restFrame is a message of which at least the end is left.
 type restFrame struct {
-	end    int // where it ends in the bytes
+	end    int // where it ends, in all bytes of the rest
 	cost   int
 	waiter *waiter
 }
@@ -134,7 +134,7 @@ func (l *Link) drain() {
 		if left := l.rest; left != nil {
 			l.rest = nil
 			l.mu.Unlock()
-			n, err := l.writeWaiting([][]byte{left.bytes})
+			n, err := l.writeWaiting(left.parts)
 			l.mu.Lock()
 			l.settleRest(left, n, err)
 			continue

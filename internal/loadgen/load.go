@@ -200,9 +200,7 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 			})
 		}
 	}
-	if len(flows) == 0 { // nothing that is sent keeps them online
-		running.Go(func() { f.beat(ctx) })
-	}
+	running.Go(func() { f.beat(ctx, flows) })
 	for _, w := range flows {
 		if err := w.send(f.cfg.InFlight, 0); err != nil {
 			f.fail(err)
@@ -235,10 +233,17 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 	return err
 }
 
-// beat sends heartbeats of all clients until ctx ends.
-func (f *fleet) beat(ctx context.Context) {
+// beat sends heartbeats of the clients that send nothing else until ctx ends.
+func (f *fleet) beat(ctx context.Context, flows []*flow) {
+	sending := map[*conn]bool{}
+	for _, w := range flows {
+		sending[w.sender] = true
+	}
 	for wait(ctx, heartbeatEvery) == nil {
 		for _, c := range f.conns {
+			if sending[c] {
+				continue
+			}
 			if err := c.write(message(c.id, "server", "heartbeat", "{}")); err != nil {
 				f.fail(err)
 				return

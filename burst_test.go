@@ -1,0 +1,197 @@
+package crosscomm_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// burst is frames of a client, with a mask of zeros, for one write: what comes in
+// at once is written out at once, but is queued before anything that it causes.
+func burst(texts ...string) (b []byte) {
+	for _, text := range texts {
+		b = append(binary.BigEndian.AppendUint16(append(b, 0x81, 0x80|126), uint16(len(text))), 0, 0, 0, 0)
+		b = append(b, text...)
+	}
+	return b
+}
+
+// flood writes the burst until stop is closed or the connection ends.
+func (p *rawPeer) flood(stop <-chan struct{}, next func() []byte) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if _, err := p.NetConn().Write(next()); err != nil {
+			return
+		}
+	}
+}
+
+// The answer to the login is the first frame of a connection, however many
+// messages wait for the client.
+func TestWelcomeComesFirst(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	stop := make(chan struct{})
+	var floods sync.WaitGroup
+	for s := range 3 {
+		p := loginRaw(t, server.addr, fmt.Sprint("s", s))
+		text := frameOf(p.id, "x", "text", `"flood"`)
+		data := burst(text, text, text, text, text)
+		floods.Go(func() { p.flood(stop, func() []byte { return data }) })
+	}
+	for range 300 {
+		p := dialRaw(t, server.addr)
+		p.write(frameOf("x", "server", "login", "{}"))
+		if got := p.read(); !strings.Contains(got, "login_response") {
+			t.Errorf("first came %s", got)
+		}
+		p.Close()
+	}
+	close(stop)
+	floods.Wait()
+}
+
+// What a listener of the server answers comes after what came before, or with,
+// the message that it answers.
+func TestAnswerComesAfterItsCause(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	server.MessageListener(func(ctx context.Context, m *crosscomm.Message) error {
+		return server.SendMessage(ctx, "answer", crosscomm.TypeText, "c")
+	}, crosscomm.ListenerOptions{})
+	c, a := loginRaw(t, server.addr, "c"), loginRaw(t, server.addr, "a")
+	others := make([]string, 100) // so that the input is not used up at once
+	for i := range others {
+		others[i] = frameOf("a", "nobody", "text", `"x"`)
+	}
+	for i := range 200 {
+		texts := []string{frameOf("a", "c", "text", `"cause"`), frameOf("a", "server", "text", `"x"`)}
+		if i%2 == 0 {
+			texts = []string{frameOf("a", "all", "text", `"cause"`)}
+		}
+		if _, err := a.NetConn().Write(burst(append(texts, others...)...)); err != nil {
+			t.Fatal(err)
+		}
+		if first, second := c.read(), c.read(); !strings.Contains(first, "cause") || !strings.Contains(second, "answer") {
+			t.Fatalf("%s came before %s", first, second)
+		}
+	}
+}
+
+// What the older connection of a client brought comes before all that the newer
+// one brings.
+func TestTakeOverKeepsTheOrder(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	c := loginRaw(t, server.addr, "c")
+	for i := range 60 {
+		older, newer := fmt.Sprintf(`"old %d"`, i), fmt.Sprintf(`"new %d"`, i)
+		old := loginRaw(t, server.addr, "x")
+		many := make([]string, 100)
+		for n := range many {
+			many[n] = frameOf("x", "c", "text", older)
+		}
+		data := burst(many...)
+		var flood sync.WaitGroup
+		stop := make(chan struct{})
+		flood.Go(func() { old.flood(stop, func() []byte { return data }) })
+		c.read() // it is under way
+		p := dialRaw(t, server.addr)
+		if _, err := p.NetConn().Write(burst(frameOf("x", "server", "login", "{}"), frameOf("x", "c", "text", newer))); err != nil {
+			t.Fatal(err)
+		}
+		for !strings.Contains(c.read(), newer) {
+		}
+		flood.Wait() // the older one was closed
+		close(stop)
+		p.write(frameOf("x", "c", "text", `"end"`))
+		for text := ""; !strings.Contains(text, `"end"`); {
+			if text = c.read(); strings.Contains(text, older) {
+				t.Fatalf("take-over %d: the older connection's came after the newer one's", i)
+			}
+		}
+		p.Close()
+		old.Close()
+	}
+}
+
+// While an id goes from one connection to the next, each message for it comes at
+// one of them, once.
+func TestTakeOverLosesNothing(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	a := loginRaw(t, server.addr, "a")
+	var sent atomic.Int64
+	stop := make(chan struct{})
+	var flood, readers sync.WaitGroup
+	flood.Go(func() {
+		a.flood(stop, func() []byte {
+			texts := make([]string, 100)
+			for i := range texts {
+				texts[i] = frameOf("a", "x", "text", fmt.Sprintf(`"%d"`, sent.Add(1)))
+			}
+			return burst(texts...)
+		})
+	})
+	var mu sync.Mutex
+	seen := map[int]int{}
+	var last *rawPeer
+	for range 50 {
+		p := loginRaw(t, server.addr, "x")
+		last = p
+		some := make(chan struct{})
+		readers.Go(func() {
+			for n := 0; ; n++ {
+				if n == 200 {
+					close(some)
+				}
+				_, data, err := p.next()
+				if err != nil {
+					if !websocket.IsCloseError(err, crosscomm.CloseReplaced, websocket.CloseNormalClosure) {
+						t.Error(err)
+					}
+					return
+				}
+				var number int
+				if _, text, ok := strings.Cut(string(data), `"content": "`); ok {
+					if _, err := fmt.Sscanf(text, `%d"`, &number); err == nil {
+						mu.Lock()
+						seen[number]++
+						mu.Unlock()
+					}
+				}
+			}
+		})
+		testkit.Receive(t, some)
+	}
+	close(stop)
+	flood.Wait()
+	end := int(sent.Load())
+	testkit.Eventually(t, "the last message has come", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen[end] > 0
+	})
+	last.write(frameOf("x", "server", "logout", "{}"))
+	_ = last.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""))
+	readers.Wait()
+	first := end
+	for number, times := range seen {
+		first = min(first, number)
+		if times != 1 {
+			t.Errorf("message %d came %d times", number, times)
+		}
+	}
+	if missing := end - first + 1 - len(seen); missing > 0 {
+		t.Errorf("%d of %d messages came nowhere", missing, end-first+1)
+	}
+}
