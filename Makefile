@@ -1,6 +1,7 @@
 # The tools are pinned, and run by version, so that they are not in go.mod.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BENCHSTAT   = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 FUZZTIME   ?= 1m
 
 # The race detector needs cgo and a C compiler.
@@ -45,8 +46,21 @@ bench-growth: ## the same with 100, 1,000 and 10,000 clients: what a message, a 
 bench-smoke: ## every server under every load, briefly and with few clients; judges no time, and fails if a message is lost, changed or out of order
 	cd bench && go run ./cmd/compare --smoke
 
-bench-micro: ## the Go benchmarks of single functions
-	go test -run '^$$' -bench . -benchmem . ./internal/... ./ossserver
+# Of the relay only: those of files are bench-files'.
+MICRO = go test -run '^$$' -bench 'Scan|Forward|Write|Route|Dispatch|Client' -benchmem . ./internal/frame ./internal/link
+
+bench-micro: ## the Go benchmarks of scan, route, queue, dispatch and client; OLD=COMMIT compares them with that commit's
+ifndef OLD
+	$(MICRO)
+else
+	@set -e; dir=$$(mktemp -d); trap 'git worktree remove --force $$dir/old; rm -rf $$dir' EXIT; \
+	git worktree add --quiet --detach $$dir/old $(OLD); \
+	for round in 1 2 3 4 5 6; do \
+		(cd $$dir/old && $(MICRO)) >>$$dir/old.txt || true; \
+		$(MICRO) >>$$dir/new.txt; \
+	done; \
+	go run $(BENCHSTAT) $$dir/old.txt $$dir/new.txt
+endif
 
 bench-files: ## large and many files against the real pywayne; it fails if a goal is missed
 	go test -run '^$$' -bench Files -benchtime 1x -timeout 20m ./interop/

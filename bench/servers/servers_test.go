@@ -20,7 +20,7 @@ import (
 const patience = 20 * time.Second
 
 var commands = map[string][]string{
-	"melody": {"melody"}, "gorilla": {"gorilla"}, "gws": {"gws"}, "gws-fast-scan": {"gws", "--fast-scan"}, "epoll": {"epoll"},
+	"melody": {"melody"}, "gorilla": {"gorilla"}, "gws": {"gws"}, "gws-fast-scan": {"gws", "--fast-scan"}, "epoll": {"epoll"}, "epoll-check": {"epoll", "--check"},
 }
 
 func TestServers(t *testing.T) {
@@ -29,7 +29,7 @@ func TestServers(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for name, command := range commands {
-		if name == "epoll" && runtime.GOOS != "linux" {
+		if strings.HasPrefix(name, "epoll") && runtime.GOOS != "linux" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

@@ -99,6 +99,7 @@ var contenders = []contender{
 	// It tells of logins otherwise, which the others do not.
 	{name: ours, args: []string{"server", "--ip", "127.0.0.1", "--port", "0", "--data-dir=", "--log-level", "warn"}},
 	{name: "epoll", dir: "epoll", note: "epoll is no server but the practical limit: one thread, no checks, no timeouts."},
+	{name: "epoll-check", dir: "epoll", args: []string{"--check"}, note: "epoll-check also looks whether each frame is valid, with the scan of ours."},
 	{name: "gws", dir: "gws"},
 	{name: "gws-fast-scan", dir: "gws", args: []string{"--fast-scan"}, note: "gws-fast-scan does not read frames with encoding/json but with a scan that does not check them."},
 	{name: "melody", dir: "melody"},

@@ -6,12 +6,13 @@
 // for the processor time of a message: nothing is handed over, nobody is woken,
 // and the busier it is the more messages go into one write.
 //
-// It has no timeouts, no TLS, no logging; it does not check that a frame is JSON
-// or UTF-8 but where that matters to itself, and it keeps what slow clients do
+// It has no timeouts, no TLS, no logging; without --check it does not look whether a
+// frame is JSON and UTF-8 but where that matters to itself, and it keeps what slow clients do
 // not take, up to a bound at which it disconnects them.
 package main
 
 import (
+	"flag"
 	"log"
 	"net"
 	"runtime"
@@ -20,6 +21,8 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/bench/internal/serve"
 )
+
+var check = flag.Bool("check", false, "relay only what is a valid frame, as a server must")
 
 func main() {
 	runtime.LockOSThread()

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/crosscomm/crosscomm-go/bench/internal/wire"
+	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
 const (
@@ -194,6 +195,12 @@ func (r *relay) handle(c *conn, f header, data []byte) {
 // message handles a message of the protocol: the text at the end of the output,
 // whose frame begins at the index.
 func (r *relay) message(c *conn, text []byte, at int) {
+	if *check {
+		if _, err := frame.Scan(text); err != nil {
+			r.out = r.out[:at]
+			return
+		}
+	}
 	f, ok := wire.Scan(text)
 	if !ok {
 		var err error
