@@ -22,7 +22,7 @@ func TestDependencies(t *testing.T) {
 	want := []string{
 		"github.com/aliyun/aliyun-oss-go-sdk", "github.com/crosscomm/crosscomm-go", "github.com/google/uuid", "github.com/gorilla/websocket",
 		"github.com/joho/godotenv", "go.etcd.io/bbolt", "gopkg.in/yaml.v3",
-		"golang.org/x/sys", "golang.org/x/time", // of bbolt, and of the OSS SDK
+		"golang.org/x/sys", "golang.org/x/time", // ours and of bbolt; of the OSS SDK
 	}
 	slices.Sort(want)
 	if got := slices.Compact(modules); !slices.Equal(got, want) {

@@ -37,6 +37,9 @@ func TestServers(t *testing.T) {
 			for what, test := range map[string]func(*testing.T, string){
 				"relay": testRelay, "odd": testOddFrames, "login": testLogin, "slow": testSlowClient,
 			} {
+				if name == "epoll-check" && what == "odd" {
+					continue // some of them are no frames, and it says so by its name
+				}
 				t.Run(what, func(t *testing.T) { test(t, url) })
 			}
 		})
