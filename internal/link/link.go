@@ -16,7 +16,8 @@
 //     used again when no queue needs it any more: see forward.go. A queue that does
 //     not get empty at once copies what it has, so that a slow peer holds
 //     nobody's block.
-//   - While a connection waits for input it has no buffer: see input.go.
+//   - While a plain socket waits for input, and not in the middle of a message, it
+//     has no buffer: see input.go and burst.go.
 //
 // A connection whose ends may have agreed on compression is written by gorilla,
 // and one that is not a plain socket by the goroutine alone. They take the same
