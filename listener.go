@@ -118,8 +118,9 @@ func (a *arrival) run() {
 // the link is closing.
 func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 	t := msgTypeOf(f.Type)
-	received := s.receiveFile(how, t, f)
-	for _, reg := range s.listeners.all() {
+	list := s.listeners.all()
+	received := s.receiveFile(how, list, t, f)
+	for _, reg := range list {
 		if !reg.opts.match(t, f) {
 			continue
 		}
@@ -142,9 +143,10 @@ func (r *registry) all() []*registration {
 	return r.list
 }
 
-// directory returns where the files of a message go, "" for nowhere.
-func (r *registry) directory(t MsgType, f frame.Frame) string {
-	for _, reg := range r.all() {
+// downloadDirectory returns where the listeners have the files of a message go, "" for
+// nowhere.
+func downloadDirectory(list []*registration, t MsgType, f frame.Frame) string {
+	for _, reg := range list {
 		if reg.opts.DownloadDirectory != "" && reg.opts.match(t, f) {
 			return reg.opts.DownloadDirectory
 		}

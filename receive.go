@@ -35,11 +35,11 @@ func (r *receivedFile) outcome() (path string, err error) {
 
 // receiveFile begins the download of what comes with the message, if one of the
 // listeners that match it has a directory.
-func (s *Service) receiveFile(how delivery, t MsgType, f frame.Frame) *receivedFile {
+func (s *Service) receiveFile(how delivery, list []*registration, t MsgType, f frame.Frame) *receivedFile {
 	if !t.file() {
 		return nil
 	}
-	dir := s.listeners.directory(t, f)
+	dir := downloadDirectory(list, t, f)
 	if dir == "" {
 		return nil
 	}
