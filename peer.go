@@ -62,12 +62,8 @@ var byteOrderMark = []byte("\ufeff")
 // stays.
 func (p *peer) receive(data []byte, text bool) bool {
 	p.handling.Lock()
-	defer func() {
-		p.handling.Unlock()
-		if reason := recover(); reason != nil {
-			p.panicked(reason)
-		}
-	}()
+	defer p.survive()
+	defer p.handling.Unlock()
 	if p.link.IsClosing() {
 		return true // dropped; another connection may have taken over since it was read
 	}
@@ -107,9 +103,13 @@ func (p *peer) receive(data []byte, text bool) bool {
 	return true
 }
 
-// panicked ends a connection in which something has panicked, as the log handler
-// of an application may: the others go on.
-func (p *peer) panicked(reason any) {
+// survive is to be deferred: it ends a connection in which something has panicked,
+// as the log handler of an application may, and the others go on.
+func (p *peer) survive() {
+	reason := recover()
+	if reason == nil {
+		return
+	}
 	p.link.Close(websocket.CloseInternalServerErr, "internal error", closeTimeout)
 	p.server.s.log.Error("a connection panicked", "client_id", p.id, "panic", fmt.Sprint(reason), "stack", string(debug.Stack()))
 }
@@ -149,11 +149,7 @@ func (p *peer) login(id string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() {
-			if reason := recover(); reason != nil {
-				p.panicked(reason)
-			}
-		}()
+		defer p.survive()
 		p.logIn(id)
 	}()
 	<-done

@@ -374,29 +374,25 @@ func (srv *server) servePeer(p *peer) {
 	srv.mu.Unlock()
 }
 
-// tell queues a frame of the server's own for a peer; see deliver.
+// tell queues a frame of the server's own, which nobody may change any more, for a
+// peer, and reports whether it was queued.
 func (srv *server) tell(p *peer, data []byte) bool {
-	ok := srv.deliver(p, data)
+	ok := srv.outcome(p, p.link.Send(data))
 	if ok {
 		srv.stats.delivered.Add(1)
 	}
 	return ok
 }
 
-// deliver queues a frame for a peer, and closes one that does not keep up: a
-// bound on what is held for it is the only way in which nobody waits for it
-// and no message is left out in silence. It reports whether the frame was
-// queued. Nobody may change the frame any more.
-func (srv *server) deliver(p *peer, data []byte) bool {
-	return srv.outcome(p, p.link.Send(data))
-}
-
-// forward is deliver for a frame that comes in at from, which will flush it.
+// forward queues a frame that comes in at from, which will flush it, for a peer, and
+// reports whether it was queued.
 func (srv *server) forward(p *peer, f *link.Frame, from *peer) bool {
 	return srv.outcome(p, from.link.Forward(p.link, f))
 }
 
-// outcome takes what became of a frame for a peer.
+// outcome takes what became of a frame for a peer, and closes one that does not keep
+// up: a bound on what is held for it is the only way in which nobody waits for it
+// and no message is left out in silence.
 func (srv *server) outcome(p *peer, err error) (queued bool) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)

@@ -33,8 +33,8 @@ type restFrame struct {
 
 // Flush writes what was forwarded, as far as the sockets take it at once, and
 // leaves the rest to goroutines: it never blocks. Run calls it before it waits
-// for input; a handle function that waits for anything must call it before. Only
-// the goroutine of Run may call it.
+// for input; a handle function that waits for anything must call it before. Who may
+// call it is who may call NewFrame.
 func (l *Link) Flush() {
 	if l.opts.BeforeFlush != nil {
 		l.opts.BeforeFlush()

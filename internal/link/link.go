@@ -80,7 +80,7 @@ func (e *CloseError) Error() string {
 // Options are a link's limits, and what is known of its connection.
 type Options struct {
 	MaxMessage int           // bytes of one incoming message, after inflation
-	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each message
+	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each entry of the queue
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
 	Client     bool          // whether this is the client's end, which must mask what it writes
 	Deflate    bool          // whether the ends may have agreed on compression
@@ -88,8 +88,8 @@ type Options struct {
 	BeforeFlush func()
 }
 
-// A Link is a WebSocket connection. All methods but Run, Forward and Flush may be
-// called concurrently, also before Run.
+// A Link is a WebSocket connection. All methods but Run, NewFrame, Forward and Flush
+// may be called concurrently, also before Run.
 type Link struct {
 	conn  *websocket.Conn
 	input *Input
