@@ -34,12 +34,12 @@ func newRelay(t *testing.T, opts link.Options) *relay {
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
 	r.url = newServer(t, func(w http.ResponseWriter, req *http.Request) {
+		running.Add(1) // before the client knows that it is connected
+		defer running.Done()
 		l := accept(t, w, req, roomy)
 		if l == nil {
 			return
 		}
-		running.Add(1)
-		defer running.Done()
 		_ = l.Run(func(data []byte, _ bool) bool {
 			f := l.NewFrame(data)
 			if err := l.Forward(r.target, &f); err != nil && !errors.Is(err, link.ErrClosed) && !errors.Is(err, link.ErrFull) {
@@ -49,16 +49,6 @@ func newRelay(t *testing.T, opts link.Options) *relay {
 		})
 	})
 	return r
-}
-
-func (r *relay) dial(t *testing.T) *websocket.Conn {
-	t.Helper()
-	conn, _, err := websocket.DefaultDialer.Dial(r.url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
 }
 
 // burst is frames of a client, with a mask of zeros.
@@ -84,7 +74,7 @@ func TestSizes(t *testing.T) {
 	sizes := []int{0, 1, 125, 126, 127, 8<<10 - 1, 8 << 10, 30_000, 30_000, 3, 65_535, 65_536, 64 << 10, 64<<10 + 1, 1 << 20, 3, 64<<10 - 1, 200}
 	for _, writes := range []int{1, len(sizes)} {
 		r := newRelay(t, roomy)
-		sender := r.dial(t)
+		sender := dial(t, r.url)
 		var texts []string
 		for i, n := range sizes {
 			texts = append(texts, strings.Repeat(string(rune('a'+i)), n))
@@ -122,7 +112,7 @@ func TestOrderOfAllWays(t *testing.T) {
 	for s := range senders {
 		var conn *websocket.Conn
 		if s < 3 {
-			conn = r.dial(t)
+			conn = dial(t, r.url)
 		}
 		sending.Go(func() {
 			for i := 0; i < count; {
@@ -197,11 +187,7 @@ func TestSlowTarget(t *testing.T) {
 			})
 		}
 	})
-	sender, _, err := websocket.DefaultDialer.Dial(url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sender.Close()
+	sender := dial(t, url)
 	const count = 3000
 	text := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 10_000)) } // 30 MB: more than sockets buffer
 	go func() {
@@ -230,7 +216,7 @@ func TestSlowTarget(t *testing.T) {
 // to it or writes goes on.
 func TestTargetVanishes(t *testing.T) {
 	r := newRelay(t, roomy)
-	sender := r.dial(t)
+	sender := dial(t, r.url)
 	stop := make(chan struct{})
 	var sending sync.WaitGroup
 	sending.Go(func() {

@@ -42,9 +42,9 @@ const (
 	// and the peer may lose what we wrote last.
 	lingerTime = 500 * time.Millisecond
 
-	// writeTimeout is how long one message may take to reach the kernel. A peer
-	// that stops reading is normally found by its full queue; this finds one to
-	// which little is sent.
+	// writeTimeout is how long a write may wait for the kernel at most; it may be
+	// extendEvery less. A peer that stops reading is normally found by its full
+	// queue; this finds one to which little is sent.
 	writeTimeout = 60 * time.Second
 )
 
@@ -151,7 +151,7 @@ func New(conn *websocket.Conn, input *Input, opts Options) *Link {
 func (l *Link) Close(code int, reason string, patience time.Duration) (began bool) {
 	l.mu.Lock()
 	began = l.closeWith(&CloseError{Code: code, Reason: reason}, closeFrame(code, reason))
-	if at, end := time.Now().Add(patience), l.end; end.force == nil || at.Before(end.forceAt) {
+	if at, end := time.Now().Add(patience), l.end; !l.readEnded && (end.force == nil || at.Before(end.forceAt)) {
 		if end.force != nil {
 			end.force.Stop()
 		}

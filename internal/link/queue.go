@@ -20,16 +20,36 @@ type message struct {
 	data   []byte
 	block  *block  // where data lies, with a reference for this message; nil for elsewhere
 	begin  int     // where in the block
-	waiter *waiter // nil if nobody waits for it
+	waiter *waiter // who has the data until the message is taken; nil if nobody waits for it
 }
 
 // waiter is who waits until his message is written.
 type waiter struct {
-	written   chan error // has room for the one result
-	withdrawn bool       // guarded by Link.mu
+	written chan error // has room for the one result
+
+	// Guarded by Link.mu.
+	data      []byte // of the message; nil once that is taken or withdrawn
+	taken     bool   // whether it has left the queue
+	withdrawn bool   // whether it is to be left out
 }
 
-func (m message) cost() int { return len(m.data) + messageOverhead }
+// cost is what it counts for in Link.bytes.
+func (m message) cost() int {
+	if m.waiter != nil && !m.waiter.taken {
+		return len(m.waiter.data) + messageOverhead
+	}
+	return len(m.data) + messageOverhead
+}
+
+// leaveQueue makes the data of who waits that of the message. It reports false if
+// he waits no more.
+func (m *message) leaveQueue() bool {
+	if m.waiter == nil {
+		return true
+	}
+	m.data, m.waiter.data, m.waiter.taken = m.waiter.data, nil, true
+	return !m.waiter.withdrawn
+}
 
 // finish ends the message: it is written, or with an error not.
 func (m message) finish(err error) {
@@ -109,9 +129,9 @@ func (l *Link) Send(data []byte) error {
 // context ends before that, the error is the context's, and wraps ErrWithdrawn
 // if the message was not sent; else it may still arrive.
 func (l *Link) Write(ctx context.Context, data []byte) error {
-	w := &waiter{written: make(chan error, 1)}
+	w := &waiter{written: make(chan error, 1), data: data}
 	l.mu.Lock()
-	err := l.enqueue(message{op: websocket.TextMessage, data: data, waiter: w})
+	err := l.enqueue(message{op: websocket.TextMessage, waiter: w})
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -129,9 +149,7 @@ func (l *Link) Write(ctx context.Context, data []byte) error {
 func (l *Link) withdraw(ctx context.Context, w *waiter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	queue := l.queue.waiting()
-	i := slices.IndexFunc(queue, func(m message) bool { return m.waiter == w })
-	if i < 0 {
+	if w.taken {
 		select {
 		case err := <-w.written: // both at once
 			return err
@@ -139,16 +157,27 @@ func (l *Link) withdraw(ctx context.Context, w *waiter) error {
 			return context.Cause(ctx)
 		}
 	}
-	m := &queue[i]
-	l.bytes -= m.cost()
-	m.data, w.withdrawn = nil, true
-	l.bytes += m.cost()
+	l.bytes -= len(w.data) // the rest when its turn comes
+	w.data, w.withdrawn = nil, true
 	return fmt.Errorf("%w: %w", ErrWithdrawn, context.Cause(ctx))
 }
 
 // acceptLocked reports why a message of that size cannot be queued now, with mu
-// held.
+// held, which it may give up meanwhile.
 func (l *Link) acceptLocked(size int) error {
+	err := l.refusal(size)
+	if err == ErrFull {
+		// What is queued may be there only because nobody has flushed it yet.
+		l.mu.Unlock()
+		l.write()
+		l.mu.Lock()
+		err = l.refusal(size)
+	}
+	return err
+}
+
+// refusal is acceptLocked for the queue as it is.
+func (l *Link) refusal(size int) error {
 	switch {
 	case l.closing.Load():
 		return ErrClosed
@@ -198,7 +227,7 @@ func (l *Link) take(chunk []message) []message {
 			l.queue.recycle()
 			l.queue = nil
 		}
-		if m.waiter != nil && m.waiter.withdrawn {
+		if !m.leaveQueue() {
 			l.bytes -= m.cost()
 			continue
 		}
@@ -222,6 +251,7 @@ func (l *Link) drop(err error) {
 			continue
 		}
 		l.bytes -= m.cost()
+		m.leaveQueue()
 		m.finish(err)
 	}
 }

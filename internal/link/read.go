@@ -79,9 +79,9 @@ func (l *Link) readFailed(err error) error {
 	return err
 }
 
-// readMessage reads a message, into the block if it fits in there, and has it
-// handled.
+// readMessage reads a message, and has it handled.
 func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool) error {
+	defer l.beginBurst().endMessage()
 	data, err := l.readAll(r)
 	if err != nil {
 		return err
@@ -101,18 +101,16 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool
 	return nil
 }
 
-// readAll reads a message, of which one too many bytes is the most.
+// readAll reads a message, of which one too many bytes is the most. It lies in the
+// burst if it fits in there.
 func (l *Link) readAll(r io.Reader) (data []byte, err error) {
-	b := l.beginBurst()
+	b := l.burst
 	b.partial = true
-	defer func() { b.partial = false }()
-	room := b.message[:]
+	room := b.small[:]
 	n := 0
 	for {
-		if n == len(room) { // too large for the block
-			larger := make([]byte, 2*len(room))
-			copy(larger, room)
-			room = larger
+		if n == len(room) {
+			room = b.larger(room)
 		}
 		got, err := r.Read(room[n:min(len(room), l.opts.MaxMessage+1)])
 		n += got
