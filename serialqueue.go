@@ -2,8 +2,9 @@ package crosscomm
 
 import (
 	"context"
-	"slices"
 	"sync"
+
+	"github.com/crosscomm/crosscomm-go/internal/fifo"
 )
 
 // Bounds of what waits in a serialQueue, in bytes, with an allowance for each
@@ -18,8 +19,6 @@ const (
 	// ready. What comes then no longer waits for it: a source whose tasks never
 	// get ready would else be held up, and on a client all others with it.
 	maxHeldUp = maxWaitingOfSource / 2
-	// keptTasks is for how many tasks a queue keeps room.
-	keptTasks = 256
 )
 
 // serialQueue runs functions one at a time, in the order in which they were
@@ -28,8 +27,7 @@ const (
 // run. The zero value is ready.
 type serialQueue struct {
 	mu       sync.Mutex
-	tasks    []task // whose turn comes, from head on
-	head     int
+	tasks    fifo.Queue[task]   // whose turn comes
 	heldUp   map[string]*heldUp // by source
 	waiting  int                // the sizes of the tasks
 	ofSource map[string]int     // the same, for each source that has tasks
@@ -94,10 +92,7 @@ func (q *serialQueue) enqueue(t task) {
 		held.size += t.size
 		return
 	}
-	if q.head > keptTasks && q.head > len(q.tasks)/2 {
-		q.tasks, q.head = slices.Clone(q.tasks[q.head:]), 0
-	}
-	q.tasks = append(q.tasks, t)
+	q.tasks.Push(t)
 	if !q.running {
 		q.running = true
 		go q.drain()
@@ -156,7 +151,7 @@ func (q *serialQueue) close() bool {
 		return false
 	}
 	q.closed = true
-	q.tasks, q.head, q.heldUp, q.ofSource, q.waiting = nil, 0, nil, nil, 0
+	q.tasks, q.heldUp, q.ofSource, q.waiting = fifo.Queue[task]{}, nil, nil, 0
 	q.notify()
 	return true
 }
@@ -202,20 +197,14 @@ func (q *serialQueue) drain() {
 		}
 		q.mu.Unlock()
 	}()
-	for q.head < len(q.tasks) {
-		t := q.tasks[q.head]
-		q.tasks[q.head] = task{}
-		q.head++
+	for q.tasks.Len() > 0 {
+		t := q.tasks.Pop()
 		q.waiting -= t.size
 		if q.ofSource[t.source] -= t.size; q.ofSource[t.source] == 0 {
 			delete(q.ofSource, t.source)
 		}
 		q.notify()
 		q.runUnlocked(t)
-	}
-	q.tasks, q.head = q.tasks[:0], 0
-	if cap(q.tasks) > keptTasks {
-		q.tasks = nil
 	}
 	q.running = false
 	q.notify()

@@ -110,7 +110,7 @@ func (l *Link) writeLocked(room *writeRoom) {
 // may now stay there for long.
 func (l *Link) drainLater() {
 	l.draining = true
-	queue := l.queue.waiting()
+	queue := l.queue.All()
 	for i := range queue {
 		queue[i].leaveBlock()
 	}

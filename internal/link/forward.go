@@ -69,7 +69,7 @@ func (l *Link) Forward(to *Link, f *Frame) error {
 		_ = to.enqueue(message{op: websocket.TextMessage, data: copied[len(copied)-len(f.text):]})
 	case f.block == nil || to.draining || to.input.raw == nil:
 		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.copy()})
-	case !to.queue.extend(f):
+	case !to.extendLast(f):
 		f.block.refs.Add(1)
 		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.bytes, block: f.block, begin: f.begin})
 	default:
@@ -83,13 +83,14 @@ func (l *Link) Forward(to *Link, f *Frame) error {
 	return nil
 }
 
-// extend makes the frame a part of the last entry, if it lies behind that.
-func (q *fifo) extend(f *Frame) bool {
-	waiting := q.waiting()
-	if len(waiting) == 0 {
+// extendLast makes the frame a part of the last entry of the queue, if it lies
+// behind that, with mu held.
+func (l *Link) extendLast(f *Frame) bool {
+	queue := l.queue.All()
+	if len(queue) == 0 {
 		return false
 	}
-	last := &waiting[len(waiting)-1]
+	last := &queue[len(queue)-1]
 	if last.block != f.block || last.begin+len(last.data) != f.begin {
 		return false
 	}

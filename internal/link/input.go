@@ -25,7 +25,8 @@ const (
 
 // Input is the bytes that come in on a connection. A plain socket is read into a
 // block, which is given back before the socket is waited for. It belongs to the
-// goroutine that reads; the zero value is ready.
+// goroutine that reads, but for raw, which never changes after Conn, and waiting.
+// The zero value is ready.
 type Input struct {
 	beforeWait func() // called before input is waited for, and now and then while there is always more; may be nil
 

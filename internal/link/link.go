@@ -19,9 +19,9 @@
 //   - While a plain socket waits for input, and not in the middle of a message, it
 //     has no buffer: see input.go and burst.go.
 //
-// A connection whose ends may have agreed on compression is written by gorilla,
-// and one that is not a plain socket by the goroutine alone. They take the same
-// way through the same queue.
+// A connection whose ends may have agreed on compression is written by gorilla, and
+// so is that of a client over TLS, which gorilla has made; and one that is not a
+// plain socket by the goroutine alone. They take the same way through the same queue.
 package link
 
 import (
@@ -33,6 +33,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/fifo"
 )
 
 const (
@@ -105,17 +107,17 @@ type Link struct {
 	writers sync.WaitGroup // has one while writing is true
 
 	mu        sync.Mutex
-	queue     *fifo         // nil if it is empty
-	bytes     int           // of the queue and of the messages being written
-	pong      *string       // the payload of a ping that is to be answered
-	rest      *rest         // what a socket has not taken at once; before the queue
-	writing   bool          // whether there is somebody who writes
-	draining  bool          // whether he is a goroutine that may wait for the socket
-	readEnded bool          // nothing is written any more
-	flusher   *Link         // who has this one among his touched; nil for nobody
-	end       *ending       // nil before closing
-	closed    chan struct{} // closed when closing becomes true; nil before somebody wants it
-	pace      *pace         // nil if there are no pings
+	queue     *fifo.Queue[message] // nil if it is empty
+	bytes     int                  // of the queue and of the messages being written
+	pong      *string              // the payload of a ping that is to be answered
+	rest      *rest                // what a socket has not taken at once; before the queue
+	writing   bool                 // whether there is somebody who writes
+	draining  bool                 // whether he is a goroutine that may wait for the socket
+	readEnded bool                 // nothing is written any more
+	flusher   *Link                // who has this one among his touched; nil for nobody
+	end       *ending              // nil before closing
+	closed    chan struct{}        // closed when closing becomes true; nil before somebody wants it
+	pace      *pace                // nil if there are no pings
 }
 
 // ending is what a link has that is closing.

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/fifo"
 )
 
 // messageOverhead is what a message in the queue costs beside its bytes, roughly.
@@ -68,44 +69,8 @@ func (m *message) leaveBlock() {
 	}
 }
 
-// fifo is a queue of messages. A link whose queue is empty has none.
-type fifo struct {
-	messages []message
-	head     int // where it begins in messages
-}
-
-var fifos = sync.Pool{New: func() any { return new(fifo) }}
-
-// keptMessages is how many messages an empty fifo keeps room for.
-const keptMessages = 1 << 10
-
-// waiting returns the messages, in their order, which the caller may change.
-func (q *fifo) waiting() []message {
-	if q == nil {
-		return nil
-	}
-	return q.messages[q.head:]
-}
-
-// pop takes the first message.
-func (q *fifo) pop() message {
-	m := q.messages[q.head]
-	q.messages[q.head] = message{}
-	q.head++
-	if left := len(q.messages) - q.head; q.head > left && q.head > keptMessages {
-		q.messages, q.head = slices.Clone(q.messages[q.head:]), 0
-	}
-	return m
-}
-
-// recycle gives an empty fifo back.
-func (q *fifo) recycle() {
-	if cap(q.messages) > keptMessages {
-		return
-	}
-	q.messages, q.head = q.messages[:0], 0
-	fifos.Put(q)
-}
+// queues are the empty ones: a link has none while nothing waits.
+var queues = sync.Pool{New: func() any { return new(fifo.Queue[message]) }}
 
 // Send queues a text message, and writes what is queued as far as the socket
 // takes it at once: it never blocks. The data must not be changed afterwards;
@@ -194,9 +159,9 @@ func (l *Link) enqueue(m message) error {
 	}
 	l.bytes += m.cost()
 	if l.queue == nil {
-		l.queue = fifos.Get().(*fifo)
+		l.queue = queues.Get().(*fifo.Queue[message])
 	}
-	l.queue.messages = append(l.queue.messages, m)
+	l.queue.Push(m)
 	return nil
 }
 
@@ -219,12 +184,12 @@ func (l *Link) take(chunk []message) []message {
 	}
 	size := 0
 	for l.queue != nil {
-		if next := l.queue.waiting()[0].cost(); len(chunk) > 0 && (l.plain == nil || size+next > blockBytes) {
+		if next := l.queue.All()[0].cost(); len(chunk) > 0 && (l.plain == nil || size+next > blockBytes) {
 			break
 		}
-		m := l.queue.pop()
-		if len(l.queue.waiting()) == 0 {
-			l.queue.recycle()
+		m := l.queue.Pop()
+		if l.queue.Len() == 0 {
+			queues.Put(l.queue)
 			l.queue = nil
 		}
 		if !m.leaveQueue() {
@@ -245,9 +210,10 @@ func (l *Link) drop(err error) {
 	}
 	queue := l.queue
 	l.queue = nil
-	for _, m := range queue.waiting() {
+	for _, m := range queue.All() {
 		if m.op == websocket.CloseMessage {
-			l.queue = &fifo{messages: []message{m}}
+			l.queue = new(fifo.Queue[message])
+			l.queue.Push(m)
 			continue
 		}
 		l.bytes -= m.cost()
