@@ -2,6 +2,7 @@ package crosscomm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -101,6 +102,12 @@ type Config struct {
 	// nil, in place of a net.Dialer. Proxies from the environment (HTTP_PROXY)
 	// are not used either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS is for a client whose URL begins with wss, and for the files that it
+	// exchanges with that server: whom it trusts, and who it is. If it is nil the
+	// system's roots are trusted; the name that the certificate must have is that
+	// of the URL, unless it is set here. A server speaks TLS over a listener that
+	// does: see [Service.Serve].
+	TLS *tls.Config
 
 	// StateFile is where a server keeps the states of its clients, as YAML,
 	// under a lock on the file of the same name with ".lock" at its end:
@@ -290,6 +297,8 @@ func (c *Config) check() error {
 		switch {
 		case c.URL != "":
 			return errors.New("a server has no URL, but IP and Port")
+		case c.TLS != nil:
+			return errors.New("TLS is a client's; for a server give Serve a listener of tls.NewListener")
 		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
 			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
 		}

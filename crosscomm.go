@@ -251,7 +251,7 @@ func (s *Service) StartServer(ctx context.Context) error {
 }
 
 // Serve is [Service.StartServer] on a listener of the caller's, which it
-// closes.
+// closes. With one of [crypto/tls.NewListener] the server speaks TLS.
 func (s *Service) Serve(ctx context.Context, l net.Listener) error {
 	if s.server == nil {
 		l.Close()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -251,13 +250,9 @@ func (c *client) useOffer(o *objectStoreOffer) {
 	if u.Scheme == "wss" {
 		scheme = "https"
 	}
-	dial := c.s.cfg.DialContext
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
 	store, err := newOSSStore(OSSConfig{
 		Endpoint: scheme + "://" + u.Host, BucketName: o.Bucket, AccessKeyID: o.AccessKeyID, AccessKeySecret: o.AccessKeySecret,
-	}, newTransport(dial))
+	}, newTransport(c.open, c.s.cfg.TLS.Clone()))
 	if err != nil {
 		c.s.log.Warn("the server's object store cannot be used", "error", err)
 		return

@@ -246,12 +246,7 @@ func TestEmbedded(t *testing.T) {
 	}
 }
 
-// With RetryLogin the client may be started before the server. The server goes
-// away and comes back several times: up and down alternate, sends made while it
-// was away arrive once, in order, and the listeners are still there. While the
-// link is down a send waits; it ends with the context, or by Logout. Login,
-// Logout, sends and stops from many goroutines at once: for the race detector,
-// and no deadlock. A message sent just before Logout is not lost.
+// What one compresses arrives at one that does not, and the other way.
 func TestCompression(t *testing.T) {
 	server := startServer(t, crosscomm.Config{Compression: true})
 	a := newClient(t, server.addr, "a", crosscomm.Config{Compression: true})

@@ -2,6 +2,7 @@ package crosscomm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash"
@@ -63,7 +64,7 @@ func newOSSStore(cfg OSSConfig, transport http.RoundTripper) (*ossStore, error) 
 		return nil, fmt.Errorf("the OSS endpoint %q is not an address such as http://192.168.1.10:9898", cfg.Endpoint)
 	}
 	if transport == nil {
-		t := newTransport(new(net.Dialer).DialContext)
+		t := newTransport(new(net.Dialer).DialContext, nil)
 		if net.ParseIP(u.Hostname()) == nil {
 			t.Proxy = http.ProxyFromEnvironment
 		}
@@ -95,7 +96,7 @@ func newOSSStore(cfg OSSConfig, transport http.RoundTripper) (*ossStore, error) 
 }
 
 // newTransport makes the network of a store, without a proxy.
-func newTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
+func newTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error), secure *tls.Config) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -106,6 +107,7 @@ func newTransport(dial func(ctx context.Context, network, addr string) (net.Conn
 			}
 			return stallConn{conn}, nil
 		},
+		TLSClientConfig:     secure,
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 4 * folderWorkers,
 		IdleConnTimeout:     30 * time.Second,

@@ -105,6 +105,12 @@ func TestRetryLogin(t *testing.T) {
 	}
 }
 
+// With RetryLogin the client may be started before the server. The server goes
+// away and comes back several times: up and down alternate, sends made while it
+// was away arrive once, in order, and the listeners are still there. While the
+// link is down a send waits; it ends with the context, or by Logout. Login,
+// Logout, sends and stops from many goroutines at once: for the race detector,
+// and no deadlock. A message sent just before Logout is not lost.
 func TestReconnect(t *testing.T) {
 	dir := t.TempDir()
 	server := startServerAt(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile)}, freeAddr(t))

@@ -5,12 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math"
-	"net"
-	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -79,50 +74,6 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 		<-sess.done
 		return nil, context.Cause(ctx)
 	}
-}
-
-// dial makes the WebSocket handshake.
-func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error) {
-	input := new(link.Input)
-	open := c.s.cfg.DialContext
-	if open == nil {
-		open = new(net.Dialer).DialContext
-	}
-	dialer := websocket.Dialer{
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := open(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return input.Conn(conn), nil
-		},
-		Subprotocols:      []string{subprotocol},
-		EnableCompression: c.s.cfg.Compression,
-		WriteBufferSize:   16 << 10,
-	}
-	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, nil)
-	if err == nil {
-		l = link.New(conn, input, link.Options{
-			MaxMessage: c.s.cfg.MaxMessageSize,
-			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
-			PingEvery:  pingEvery,
-			Client:     true,
-			Deflate:    offersDeflate(resp.Header),
-		})
-		return l, conn.Subprotocol() == subprotocol, nil
-	}
-	if resp == nil || !errors.Is(err, websocket.ErrBadHandshake) {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, false, err
-	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-	err = fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body)))
-	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		err = fmt.Errorf("%w: %w", ErrLoginRejected, err)
-	}
-	return nil, false, err
 }
 
 // serve runs the link and the heartbeats until the link ends.

@@ -19,9 +19,9 @@
 //   - While a plain socket waits for input, and not in the middle of a message, it
 //     has no buffer: see input.go and burst.go.
 //
-// A connection whose ends may have agreed on compression is written by gorilla, and
-// so is that of a client over TLS, which gorilla has made; and one that is not a
-// plain socket by the goroutine alone. They take the same way through the same queue.
+// A connection whose ends may have agreed on compression is written by gorilla,
+// and one that is not a plain socket by the goroutine alone. They take the same
+// way through the same queue.
 package link
 
 import (

@@ -1,0 +1,110 @@
+package crosscomm_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// startSecureServer starts a server over TLS, and returns how to trust it.
+func startSecureServer(t *testing.T, cfg crosscomm.Config) (url string, trust *tls.Config) {
+	t.Helper()
+	cfg.Role, cfg.NoStateFile = crosscomm.Server, true
+	svc, err := crosscomm.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewTLSServer(svc)
+	t.Cleanup(func() {
+		if err := svc.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		web.Close()
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(web.Certificate())
+	return "wss" + strings.TrimPrefix(web.URL, "https"), &tls.Config{RootCAs: roots}
+}
+
+func newSecureClient(t *testing.T, url, id string, trust *tls.Config) *crosscomm.Service {
+	t.Helper()
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, URL: url, ClientID: id, TLS: trust, EnvFile: filepath.Join(t.TempDir(), ".env")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := svc.Logout(context.Background()); err != nil {
+			t.Errorf("Logout: %v", err)
+		}
+	})
+	return svc
+}
+
+// Over TLS messages of all sizes come whole and in order, and files do, too.
+func TestSecure(t *testing.T) {
+	url, trust := startSecureServer(t, crosscomm.Config{DataDir: t.TempDir()})
+	a, b := newSecureClient(t, url, "a", trust), newSecureClient(t, url, "b", trust)
+	ctx := testContext(t)
+	dir := t.TempDir()
+	onB := collect(b, crosscomm.ListenerOptions{DownloadDirectory: dir})
+	for _, c := range []*crosscomm.Service{a, b} {
+		if err := c.Login(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", i*i%100_000)) }
+	const count = 300
+	go func() {
+		for i := range count {
+			if err := a.SendMessage(ctx, text(i), crosscomm.TypeText, []string{"b", crosscomm.All}[i%2]); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for i := range count {
+		if got := testkit.Receive(t, onB).Text(); got != text(i) {
+			t.Fatalf("message %d is %.20q, %d bytes long", i, got, len(got))
+		}
+	}
+	path := filepath.Join(t.TempDir(), "file.bin")
+	data := noise(1, 3<<20)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SendMessage(ctx, path, crosscomm.TypeFile, "b"); err != nil {
+		t.Fatal(err)
+	}
+	m := testkit.Receive(t, onB)
+	if got, err := os.ReadFile(m.Path()); m.Err() != nil || err != nil || string(got) != string(data) {
+		t.Errorf("%v, %v, %d bytes", m.Err(), err, len(got))
+	}
+}
+
+// A client does not talk to a server that it has no reason to trust, and says
+// why.
+func TestNotTrusted(t *testing.T) {
+	url, trust := startSecureServer(t, crosscomm.Config{})
+	other := trust.Clone()
+	other.ServerName = "elsewhere.example"
+	for want, cfg := range map[string]*tls.Config{"unknown authority": nil, "not elsewhere.example": other} {
+		if err := newSecureClient(t, url, "a", cfg).Login(testContext(t)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	plain := "ws" + strings.TrimPrefix(url, "wss")
+	if err := newSecureClient(t, plain, "a", nil).Login(testContext(t)); err == nil {
+		t.Error("it has logged in without TLS")
+	}
+	if _, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, TLS: trust}); err == nil || !strings.Contains(err.Error(), "tls.NewListener") {
+		t.Errorf("a server with TLS: %v", err)
+	}
+}
