@@ -45,7 +45,7 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
 			PingEvery:  pingEvery,
 			Client:     true,
-			Deflate:    offersDeflate(resp.Header),
+			Deflate:    namesDeflate(resp.Header),
 		})
 		return l, conn.Subprotocol() == subprotocol, nil
 	}
@@ -71,8 +71,8 @@ func (c *client) open(ctx context.Context, network, addr string) (net.Conn, erro
 	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
-// openSecure opens one with TLS. gorilla would do so, too, but then its frames, and
-// not those of the link, would go there.
+// openSecure opens one with TLS. gorilla would do so, too, but the link must know
+// what it writes to.
 func (c *client) openSecure(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := c.open(ctx, network, addr)
 	if err != nil {

@@ -333,7 +333,7 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	p.link = link.New(conn, input, link.Options{
 		MaxMessage:  srv.s.cfg.MaxMessageSize,
 		MaxQueued:   srv.s.cfg.MaxQueuedBytes,
-		Deflate:     srv.s.cfg.Compression && offersDeflate(r.Header),
+		Deflate:     srv.s.cfg.Compression && namesDeflate(r.Header), // then gorilla agrees to it
 		BeforeFlush: p.endBurst,
 	})
 	// On a goroutine of its own, for that of net/http holds much memory that is
@@ -344,10 +344,16 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 }
 
-// offersDeflate reports whether a peer speaks of permessage-deflate (RFC 7692)
-// in the headers of its handshake.
-func offersDeflate(h http.Header) bool {
-	return strings.Contains(strings.Join(h.Values("Sec-WebSocket-Extensions"), ","), "permessage-deflate")
+// namesDeflate reports whether a peer names permessage-deflate (RFC 7692) in the
+// headers of its handshake: offers it, or agrees to it.
+func namesDeflate(h http.Header) bool {
+	for extension := range strings.SplitSeq(strings.Join(h.Values("Sec-WebSocket-Extensions"), ","), ",") {
+		name, _, _ := strings.Cut(extension, ";")
+		if strings.TrimSpace(name) == "permessage-deflate" {
+			return true
+		}
+	}
+	return false
 }
 
 // servePeer serves a connection until it ends.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"github.com/gorilla/websocket"
 )
 
 const (
@@ -54,7 +56,7 @@ func (r *writeRoom) writeNow(raw syscall.RawConn) (int, error) {
 
 // encode makes the bytes of a chunk. With apart, large messages are parts that
 // lie where they are, for sockets that write several parts as one.
-func (r *writeRoom) encode(chunk []message, mask, apart bool) {
+func (r *writeRoom) encode(chunk []message, opts *Options, apart bool) {
 	r.chunk, r.ends, r.cuts = chunk, r.ends[:0], r.cuts[:0]
 	if cap(r.out) > keptBytes {
 		r.out = nil // what a large message needed
@@ -63,22 +65,28 @@ func (r *writeRoom) encode(chunk []message, mask, apart bool) {
 	end := 0
 	for _, m := range chunk {
 		before := len(out)
+		op, data := m.op, m.data
+		if opts.Deflate && !m.framed && op == websocket.TextMessage {
+			if smaller := deflate(data); smaller != nil {
+				op, data = deflated|op, smaller
+			}
+		}
 		switch {
-		case m.framed && apart && (len(m.data) >= largeMessage || len(chunk) == 1):
+		case m.framed && apart && (len(data) >= largeMessage || len(chunk) == 1):
 			r.cuts = append(r.cuts, len(out))
-			parts = append(parts, nil, m.data)
-			end += len(m.data)
+			parts = append(parts, nil, data)
+			end += len(data)
 		case m.framed:
-			out = append(out, m.data...)
-		case mask:
-			out = appendMasked(out, m.op, m.data)
-		case apart && len(m.data) >= largeMessage:
-			out = appendHeader(out, m.op, len(m.data), 0)
+			out = append(out, data...)
+		case opts.Client:
+			out = appendMasked(out, op, data)
+		case apart && len(data) >= largeMessage:
+			out = appendHeader(out, op, len(data), 0)
 			r.cuts = append(r.cuts, len(out))
-			parts = append(parts, nil, m.data) // nil, for out may still move
-			end += len(m.data)
+			parts = append(parts, nil, data) // nil, for out may still move
+			end += len(data)
 		default:
-			out = append(appendHeader(out, m.op, len(m.data), 0), m.data...)
+			out = append(appendHeader(out, op, len(data), 0), data...)
 		}
 		end += len(out) - before
 		r.ends = append(r.ends, end)
@@ -92,14 +100,6 @@ func (r *writeRoom) encode(chunk []message, mask, apart bool) {
 		parts = append(parts, out[begin:])
 	}
 	r.out, r.parts = out, slices.DeleteFunc(parts, func(p []byte) bool { return len(p) == 0 })
-}
-
-// whole is encode for messages that others encode: the size of each is 1.
-func (r *writeRoom) whole(chunk []message) {
-	r.chunk, r.ends = chunk, r.ends[:0]
-	for i := range chunk {
-		r.ends = append(r.ends, i+1)
-	}
 }
 
 // rest returns what is left of the bytes after the first n, which lie in the
@@ -131,6 +131,7 @@ func (r *writeRoom) rest(from, n int) *rest {
 
 const (
 	final     = 0x80 // in the first byte of a header
+	deflated  = 0x40 // likewise
 	maskBit   = 0x80 // in the second
 	maxHeader = 10   // bytes, without a mask
 )

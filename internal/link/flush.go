@@ -1,12 +1,9 @@
 package link
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 const (
@@ -76,7 +73,7 @@ func (l *Link) writeLocked(room *writeRoom) {
 	}
 	l.writing = true
 	l.writers.Add(1)
-	if l.plain == nil || l.input.raw == nil {
+	if l.input.raw == nil {
 		l.drainLater()
 		return
 	}
@@ -87,7 +84,7 @@ func (l *Link) writeLocked(room *writeRoom) {
 			return
 		}
 		l.mu.Unlock()
-		room.encode(chunk, l.opts.Client, true)
+		room.encode(chunk, &l.opts, true)
 		n, err := room.writeNow(l.input.raw)
 		l.mu.Lock()
 		l.settle(room, n, err)
@@ -146,18 +143,8 @@ func (l *Link) drain() {
 			return
 		}
 		l.mu.Unlock()
-		var n int
-		var err error
-		if l.plain != nil {
-			room.encode(chunk, l.opts.Client, l.input.raw != nil)
-			n, err = l.writeWaiting(room.parts)
-		} else {
-			err = l.writeByGorilla(chunk[0])
-			room.whole(chunk)
-			if err == nil {
-				n = room.ends[0]
-			}
-		}
+		room.encode(chunk, &l.opts, l.input.raw != nil)
+		n, err := l.writeWaiting(room.parts)
 		l.mu.Lock()
 		l.settle(room, n, err)
 	}
@@ -211,31 +198,17 @@ func (l *Link) settleRest(r *rest, n int, err error) {
 func (l *Link) writeWaiting(parts net.Buffers) (n int, err error) {
 	if now := time.Now(); now.Sub(l.extended) > extendEvery {
 		l.extended = now
-		_ = l.plain.Conn.SetWriteDeadline(now.Add(writeTimeout))
+		_ = l.socket.Conn.SetWriteDeadline(now.Add(writeTimeout))
 	}
-	written, err := parts.WriteTo(l.plain.Conn)
+	written, err := parts.WriteTo(l.socket.Conn)
 	return int(written), err
 }
 
 // endDeadline lets no time for writing run while nothing waits: a write that
 // does not wait would fail, too, when it is over.
 func (l *Link) endDeadline() {
-	if l.plain != nil && l.input.raw != nil && !l.extended.IsZero() {
+	if l.input.raw != nil && !l.extended.IsZero() {
 		l.extended = time.Time{}
-		_ = l.plain.Conn.SetWriteDeadline(time.Time{})
+		_ = l.socket.Conn.SetWriteDeadline(time.Time{})
 	}
-}
-
-// writeByGorilla writes one message, perhaps compressed.
-func (l *Link) writeByGorilla(m message) error {
-	deadline := time.Now().Add(writeTimeout)
-	if m.op != websocket.TextMessage {
-		err := l.conn.WriteControl(m.op, m.data, deadline)
-		if errors.Is(err, websocket.ErrCloseSent) {
-			return nil // gorilla has closed by itself, after a malformed frame
-		}
-		return err
-	}
-	_ = l.conn.SetWriteDeadline(deadline)
-	return l.conn.WriteMessage(m.op, m.data)
 }

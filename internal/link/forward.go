@@ -17,6 +17,9 @@ type Frame struct {
 	block  *block // where they lie; nil for memory of their own
 	begin  int    // where in the block
 	copied []byte // the bytes, for where they may have to wait for long; nil before they are needed
+
+	deflated []byte // the frame compressed, in memory of its own; nil if that is not known yet, or not smaller
+	tried    bool   // whether it is known
 }
 
 // NewFrame makes a frame of a text message, which it copies. Like Forward and
@@ -52,21 +55,30 @@ func (f *Frame) copy() []byte {
 	return f.copied
 }
 
+// deflate compresses the frame, once for all receivers that want it so, and reports
+// whether that makes it smaller.
+func (f *Frame) deflate() bool {
+	if !f.tried {
+		f.deflated, f.tried = deflatedFrame(f.text), true
+	}
+	return f.deflated != nil
+}
+
 // Forward queues the frame for another link, or for this one, which may be written
 // only by the next Flush. The error is ErrFull or ErrClosed.
 //
 // Messages that come in at once are often for the same receiver. Then they lie one
 // after the other in the block, and are one entry of its queue.
 func (l *Link) Forward(to *Link, f *Frame) error {
+	compressed := to.opts.Deflate && f.deflate()
 	to.mu.Lock()
 	defer to.mu.Unlock()
 	if err := to.acceptLocked(len(f.text)); err != nil {
 		return err
 	}
 	switch {
-	case to.plain == nil: // gorilla makes frames of its own
-		copied := f.copy()
-		_ = to.enqueue(message{op: websocket.TextMessage, data: copied[len(copied)-len(f.text):]})
+	case compressed:
+		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.deflated})
 	case f.block == nil || to.draining || to.input.raw == nil:
 		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.copy()})
 	case !to.extendLast(f):

@@ -256,7 +256,7 @@ func TestTargetVanishes(t *testing.T) {
 // to it.
 func TestMalformedFrame(t *testing.T) {
 	for name, bytes := range map[string]string{
-		"reserved bit": "\xc1\x80\x00\x00\x00\x00",
+		"reserved bit": "\xa1\x80\x00\x00\x00\x00",
 		"not masked":   "\x81\x01x",
 		"lone rest":    "\x80\x80\x00\x00\x00\x00",
 		"long ping":    "\x89\xfe\x00\x7e\x00\x00\x00\x00" + strings.Repeat("x", 126),

@@ -19,9 +19,8 @@
 //   - While a plain socket waits for input, and not in the middle of a message, it
 //     has no buffer: see input.go and burst.go.
 //
-// A connection whose ends may have agreed on compression is written by gorilla,
-// and one that is not a plain socket by the goroutine alone. They take the same
-// way through the same queue.
+// A connection that is not a plain socket is written by the goroutine alone. It
+// takes the same way through the same queue.
 package link
 
 import (
@@ -85,7 +84,7 @@ type Options struct {
 	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each entry of the queue
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
 	Client     bool          // whether this is the client's end, which must mask what it writes
-	Deflate    bool          // whether the ends may have agreed on compression
+	Deflate    bool          // whether the ends have agreed on permessage-deflate, without context takeover
 	// BeforeFlush, if not nil, is called by Flush before anything else.
 	BeforeFlush func()
 }
@@ -93,10 +92,10 @@ type Options struct {
 // A Link is a WebSocket connection. All methods but Run, NewFrame, Forward and Flush
 // may be called concurrently, also before Run.
 type Link struct {
-	conn  *websocket.Conn
-	input *Input
-	opts  Options
-	plain *inputConn // what we write to, past gorilla; nil if gorilla writes
+	conn   *websocket.Conn
+	input  *Input
+	opts   Options
+	socket *inputConn // what is written to, past gorilla
 
 	burst *burst // of the reading goroutine; nil while input is waited for
 
@@ -129,17 +128,16 @@ type ending struct {
 	forceAt time.Time     // when that fires
 }
 
-// New makes a link of a connection after its handshake, which was made over the
-// input.
+// New makes a link of a connection after its handshake, which must have been made
+// over the input: that of a server by Watch, or of a client by Conn.
 func New(conn *websocket.Conn, input *Input, opts Options) *Link {
 	l := &Link{
-		conn:  conn,
-		input: input,
-		opts:  opts,
+		conn:   conn,
+		socket: conn.NetConn().(*inputConn),
+		input:  input,
+		opts:   opts,
 	}
-	if c, ok := conn.NetConn().(*inputConn); ok && !opts.Deflate {
-		l.plain, c.ours = c, true
-	}
+	l.socket.ours = true
 	input.beforeWait = l.beforeWait
 	return l
 }

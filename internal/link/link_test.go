@@ -30,7 +30,7 @@ var way int
 const (
 	direct    = iota // what the socket takes at once without a goroutine
 	goroutine        // as on a connection that is no plain socket
-	gorilla          // as on one that may be compressed
+	deflating        // compressed
 	secure           // over TLS
 	ways
 )
@@ -49,7 +49,7 @@ func (a allWays) Run() (code int) {
 	for way = range ways {
 		if failed := a.m.Run(); failed != 0 {
 			code = failed
-			fmt.Println("it failed when links write", [...]string{"directly", "on a goroutine", "by gorilla", "over TLS"}[way])
+			fmt.Println("it failed when links write", [...]string{"directly", "on a goroutine", "compressed", "over TLS"}[way])
 		}
 	}
 	return code
@@ -90,7 +90,7 @@ var unverified = &tls.Config{InsecureSkipVerify: true}
 // dial connects to a server of newServer.
 func dial(t testing.TB, url string) *websocket.Conn {
 	t.Helper()
-	dialer := websocket.Dialer{TLSClientConfig: unverified}
+	dialer := websocket.Dialer{TLSClientConfig: unverified, EnableCompression: way == deflating}
 	conn, _, err := dialer.Dial(url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -102,24 +102,30 @@ func dial(t testing.TB, url string) *websocket.Conn {
 
 // reset closes a connection without another word.
 func reset(peer *websocket.Conn) {
+	raw := tcpOf(peer)
+	_ = raw.SetLinger(0)
+	raw.Close()
+}
+
+// tcpOf returns the socket of a connection.
+func tcpOf(peer *websocket.Conn) *net.TCPConn {
 	raw := peer.NetConn()
 	if secured, ok := raw.(*tls.Conn); ok {
 		raw = secured.NetConn()
 	}
-	_ = raw.(*net.TCPConn).SetLinger(0)
-	raw.Close()
+	return raw.(*net.TCPConn)
 }
 
 // accept makes a link of a request.
 func accept(t testing.TB, w http.ResponseWriter, r *http.Request, opts link.Options) *link.Link {
 	input := new(link.Input)
-	upgrader := websocket.Upgrader{ReadBufferSize: link.ReadBufferSize}
+	upgrader := websocket.Upgrader{ReadBufferSize: link.ReadBufferSize, EnableCompression: way == deflating}
 	conn, err := upgrader.Upgrade(input.Watch(w), r, nil)
 	if err != nil {
 		t.Error(err)
 		return nil
 	}
-	opts.Deflate = way == gorilla
+	opts.Deflate = way == deflating
 	return link.New(conn, input, opts)
 }
 
@@ -219,7 +225,7 @@ func TestQueueIsBounded(t *testing.T) {
 	opts := roomy
 	opts.MaxQueued = 1000
 	l, peer, ended := pair(t, opts, nil)
-	message := make([]byte, 1<<16) // one alone may exceed the bound, or it could never be sent
+	message := []byte(unruly[:1<<16]) // one alone may exceed the bound, or it could never be sent
 	sent := 0
 	for {
 		err := l.Send(message)
@@ -301,7 +307,7 @@ func pipePair(t *testing.T, opts link.Options) (*link.Link, *websocket.Conn, <-c
 	network := testkit.NewPipes()
 	go srv.Serve(network)
 	t.Cleanup(func() { srv.Close() })
-	dialer := websocket.Dialer{NetDialContext: network.Dial}
+	dialer := websocket.Dialer{NetDialContext: network.Dial, EnableCompression: way == deflating}
 	peer, _, err := dialer.Dial("ws://pipe/", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -171,8 +171,7 @@ func (l *Link) hasWork() bool {
 }
 
 // take takes what is to be written next, up to a block or one large message;
-// with mu held. If gorilla writes it is one message, so that those after it can
-// still be withdrawn.
+// with mu held.
 func (l *Link) take(chunk []message) []message {
 	if l.readEnded {
 		return chunk
@@ -184,7 +183,7 @@ func (l *Link) take(chunk []message) []message {
 	}
 	size := 0
 	for l.queue != nil {
-		if next := l.queue.All()[0].cost(); len(chunk) > 0 && (l.plain == nil || size+next > blockBytes) {
+		if next := l.queue.All()[0].cost(); len(chunk) > 0 && size+next > blockBytes {
 			break
 		}
 		m := l.queue.Pop()

@@ -66,8 +66,8 @@ func (l *Link) readFailed(err error) error {
 	case errors.As(err, &closed), errors.As(err, &ours), errors.Is(err, io.EOF):
 	case errors.Is(err, websocket.ErrReadLimit):
 		err = l.tooBig()
-	case l.plain != nil && l.plain.lastWords != nil: // malformed frames
-		l.refuse(err, message{op: websocket.CloseMessage, framed: true, data: l.plain.lastWords})
+	case l.socket.lastWords != nil: // malformed frames
+		l.refuse(err, message{op: websocket.CloseMessage, framed: true, data: l.socket.lastWords})
 	default: // or malformed deflate
 		l.refuse(err, closeFrame(websocket.CloseInvalidFramePayloadData, "malformed data"))
 	}
