@@ -46,13 +46,14 @@ func (c benchCommand) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return usageError{err.Error()}
 	}
-	if c.Clients < 1 || c.InFlight < 1 {
-		return usageError{"--clients and --in-flight must be at least 1"}
-	}
 	cfg := loadgen.Config{
 		URL: checked.Config().URL, Name: fmt.Sprintf("bench_%d_%d", os.Getpid(), time.Now().Unix()),
-		Clients: c.Clients, Size: int(c.Size), InFlight: c.InFlight,
+		Clients: c.Clients, InFlight: c.InFlight,
+		Size:   int(min(c.Size, loadgen.MaxSize+1)), // an int may have 32 bits
 		WarmUp: time.Duration(c.WarmUp), Duration: time.Duration(c.Duration), PID: c.PID,
+	}
+	if err := cfg.Validate(); err != nil {
+		return usageError{err.Error()}
 	}
 	load := map[string]func(context.Context, loadgen.Config) (loadgen.Result, error){
 		"p2p": loadgen.PairLoad, "fanout": loadgen.FanOutLoad, "idle": loadgen.IdleLoad,
@@ -106,10 +107,10 @@ func newBenchReport(mode string, r loadgen.Result) benchReport {
 		Mode: mode, Clients: r.Clients, LoginSeconds: r.LoginTime.Seconds(), Seconds: r.Elapsed.Seconds(),
 		Sent: r.Sent, Delivered: r.Delivered, PerSecond: float64(r.Delivered) / r.Elapsed.Seconds(),
 	}
-	clients := float64(r.Clients)
-	if r.LoginCPU >= 0 {
-		perLogin, perClient, cpu := r.LoginCPU.Seconds()/clients, float64(r.Memory)/clients, r.ServerCPU.Seconds()
-		report.LoginCPU, report.MemoryPerClient, report.ServerCPU, report.MemoryGrowth = &perLogin, &perClient, &cpu, &r.Growth
+	if s := r.Server; s != nil {
+		clients := float64(r.Clients)
+		perLogin, perClient, cpu := s.LoginCPU.Seconds()/clients, float64(s.Memory)/clients, s.CPU.Seconds()
+		report.LoginCPU, report.MemoryPerClient, report.ServerCPU, report.MemoryGrowth = &perLogin, &perClient, &cpu, &s.Growth
 		if r.Delivered > 0 {
 			perDelivery := cpu / float64(r.Delivered)
 			report.CPUPerDelivery = &perDelivery

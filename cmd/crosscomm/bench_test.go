@@ -2,47 +2,85 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 func TestBench(t *testing.T) {
 	_, addr := startServer(t)
-	args := []string{"--server", addr, "--clients", "3", "--warm-up", "0.01", "--duration", "0.1"}
+	args := []string{"--server", addr, "--clients", "3", "--warm-up", "0.01"}
 	if runtime.GOOS == "linux" {
 		args = append(args, "--pid", strconv.Itoa(os.Getpid()))
 	}
 	for _, mode := range []string{"p2p", "fanout", "idle"} {
-		c := start(t, nil, append([]string{"bench", mode, "--json"}, args...)...)
-		line, err := c.stdout.ReadString('\n')
-		if err != nil {
-			t.Fatalf("%s: %v, %s", mode, err, c.stderr)
-		}
-		c.ends(exitOK, "")
-		var got map[string]any
-		if err := json.Unmarshal([]byte(line), &got); err != nil {
-			t.Fatal(err)
-		}
+		got := measured(t, append([]string{mode}, args...)...)
 		busy := mode != "idle"
 		if got["mode"] != mode || (got["delivered"].(float64) > 0) != busy || (got["latency_seconds"] != nil) != busy || (got["server_cpu_seconds"] != nil) != (runtime.GOOS == "linux") {
-			t.Errorf("got %s", line)
+			t.Errorf("got %v", got)
 		}
-		c = start(t, nil, append([]string{"bench", mode}, args...)...)
+		c := start(t, nil, append([]string{"bench", mode, "--duration", "0.05"}, args...)...)
 		text, err := c.stdout.ReadString('\n')
 		if err != nil || !strings.Contains(text, "clients logged in within") {
 			t.Errorf("%s: got %q, %v, %s", mode, text, err, c.stderr)
 		}
 		c.ends(exitOK, "")
 	}
-	for text, args := range map[string][]string{
-		"must be one of": {"bench", "all"}, "at least 1": {"bench", "p2p", "--clients", "0"}, "ws://host:port": {"bench", "p2p", "--server", "http://x"},
-	} {
-		start(t, nil, args...).ends(exitUsage, text)
-	}
 	start(t, nil, "bench", "idle", "--server", "127.0.0.1:1").ends(exitFail, "refused")
-	start(t, nil, "bench", "p2p", "--server", addr, "--size", "5").ends(exitFail, "at least")
 	start(t, nil, "bench", "p2p", "--server", addr, "--pid", "999999999").ends(exitFail, "cannot be read")
+}
+
+// measured is what a run prints as JSON. A slow machine gets more time to
+// deliver something.
+func measured(t *testing.T, args ...string) (got map[string]any) {
+	t.Helper()
+	for duration := 0.05; ; duration *= 4 {
+		c := start(t, nil, append([]string{"bench", "--json", "--duration", fmt.Sprint(duration)}, args...)...)
+		line, err := c.stdout.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%v: %v, %s", args, err, c.stderr)
+		}
+		c.ends(exitOK, "")
+		got = nil
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got["mode"] == "idle" || got["delivered"] != 0.0 || duration > testkit.Patience.Seconds() {
+			return got
+		}
+	}
+}
+
+// What makes no sense is told before anything is connected: there is no server.
+func TestBenchUsage(t *testing.T) {
+	const much = "4611686018427387904"
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"must be one of", []string{"all"}},
+		{"ws://host:port", []string{"p2p", "--server", "http://x"}},
+		{"at least 1 and at most", []string{"p2p", "--clients", "0"}},
+		{"at least 1 and at most", []string{"idle", "--clients", much}},
+		{"--clients", []string{"idle", "--clients", much + "0"}},
+		{"a message has at least", []string{"p2p", "--size", "5"}},
+		{"a message has at least", []string{"fanout", "--size", much}},
+		{"--size", []string{"fanout", "--size", "-1"}},
+		{"at least 1 message", []string{"p2p", "--in-flight=-1"}},
+		{"clients × in flight × size", []string{"p2p", "--in-flight", much}},
+		{"clients × in flight × size", []string{"fanout", "--clients", "60000", "--size", "64MiB"}},
+		{"more than 168h", []string{"idle", "--duration", "9e9"}},
+		{"more than 168h", []string{"idle", "--warm-up", "2000h"}},
+		{"not a duration", []string{"idle", "--duration=-1"}},
+		{"not a duration", []string{"idle", "--duration", "NaN"}},
+		{"not a duration", []string{"idle", "--warm-up", "1e300"}},
+	} {
+		args := append([]string{"bench", "--server", "127.0.0.1:1"}, c.args...)
+		start(t, nil, args...).ends(exitUsage, c.want)
+	}
 }

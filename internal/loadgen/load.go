@@ -21,10 +21,7 @@ func PairLoad(ctx context.Context, cfg Config) (Result, error) {
 	pairs := make([]*flow, cfg.Clients)
 	for i := range pairs {
 		sender, receiver := f.conns[2*i], f.conns[2*i+1]
-		if pairs[i], err = newFlow(f, sender, receiver.id, receiver); err != nil {
-			f.close()
-			return result, err
-		}
+		pairs[i] = newFlow(f, sender, receiver.id, receiver)
 	}
 	return result, f.run(ctx, &result, pairs)
 }
@@ -36,11 +33,7 @@ func FanOutLoad(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return result, err
 	}
-	all, err := newFlow(f, f.conns[0], "all", f.conns[1:]...)
-	if err != nil {
-		f.close()
-		return result, err
-	}
+	all := newFlow(f, f.conns[0], "all", f.conns[1:]...)
 	return result, f.run(ctx, &result, []*flow{all})
 }
 
@@ -78,16 +71,13 @@ type flow struct {
 	sent, delivered atomic.Uint64
 }
 
-func newFlow(f *fleet, sender *conn, to string, receivers ...*conn) (*flow, error) {
-	s, err := newSeries(sender.id, to, f.cfg.Size)
-	if err != nil {
-		return nil, err
-	}
+func newFlow(f *fleet, sender *conn, to string, receivers ...*conn) *flow {
+	s := newSeries(sender.id, to, f.cfg.Size)
 	w := &flow{fleet: f, sender: sender, receivers: receivers, series: s, latency: new(histogram), drained: make(chan struct{}), arrived: make([]atomic.Int32, f.cfg.InFlight)}
 	for range receivers {
 		w.checkers = append(w.checkers, s.checker())
 	}
-	return w, nil
+	return w
 }
 
 // send sends n messages, unless it is to end.

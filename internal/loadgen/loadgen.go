@@ -37,10 +37,15 @@ type Result struct {
 	Elapsed   time.Duration // of the measured time
 	Latency   Latency       // of the deliveries, if there were any
 	LoginTime time.Duration // until all had logged in
-	LoginCPU  time.Duration // of the server, for all logins; -1 if it is not known
-	ServerCPU time.Duration // of the server, in the measured time; -1 if it is not known
-	Memory    int64         // by which the server has grown until all had logged in, in bytes; -1 if it is not known
-	Growth    int64         // by which it has grown further in the measured time, in bytes; -1 if it is not known
+	Server    *ServerUse    // nil if nothing is known of its process
+}
+
+// ServerUse is what the server's process has used.
+type ServerUse struct {
+	LoginCPU time.Duration // processor time for all logins
+	CPU      time.Duration // processor time in the measured time
+	Memory   int64         // by which it has grown until all had logged in, in bytes
+	Growth   int64         // by which it has grown further in the measured time, in bytes
 }
 
 // Latency is how long deliveries have taken: from before the write of the
@@ -79,8 +84,11 @@ const loginsAtOnce = 32
 
 // newFleet connects n clients, and notes in the result what that has cost.
 func newFleet(ctx context.Context, cfg Config, n int, result *Result) (*fleet, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	f := &fleet{cfg: cfg, conns: make([]*conn, n), stop: func() {}}
-	result.Clients, result.LoginCPU, result.ServerCPU, result.Memory, result.Growth = n, -1, -1, -1, -1
+	result.Clients = n
 	if cfg.PID != 0 {
 		var err error
 		if f.process, err = openProcess(cfg.PID); err != nil {
@@ -96,7 +104,7 @@ func newFleet(ctx context.Context, cfg Config, n int, result *Result) (*fleet, e
 	for range min(loginsAtOnce, n) {
 		workers.Go(func() {
 			for i := range next {
-				c, err := connect(ctx, cfg, fmt.Sprintf("%s_%d", cfg.Name, i))
+				c, err := connect(ctx, cfg, cfg.clientID(i))
 				if err != nil {
 					cancel(fmt.Errorf("client %d of %d: %w", i+1, n, err))
 					continue
@@ -120,7 +128,7 @@ func newFleet(ctx context.Context, cfg Config, n int, result *Result) (*fleet, e
 	result.LoginTime = time.Since(began)
 	if f.process != nil {
 		after := f.process.usage()
-		result.LoginCPU, result.Memory = after.cpu-before.cpu, after.memory-before.memory
+		result.Server = &ServerUse{LoginCPU: after.cpu - before.cpu, Memory: after.memory - before.memory}
 	}
 	return f, nil
 }
@@ -152,8 +160,7 @@ func (f *fleet) measure(ctx context.Context, result *Result, count func() (sent,
 	result.Sent, result.Delivered = sentNow-sent, deliveredNow-delivered
 	if f.process != nil {
 		after := f.process.usage()
-		result.ServerCPU = after.cpu - before.cpu
-		result.Growth = after.memory - before.memory
+		result.Server.CPU, result.Server.Growth = after.cpu-before.cpu, after.memory-before.memory
 	}
 	settle()
 	return f.err()
