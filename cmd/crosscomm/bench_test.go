@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
@@ -33,6 +38,7 @@ func TestBench(t *testing.T) {
 	}
 	start(t, nil, "bench", "idle", "--server", "127.0.0.1:1").ends(exitFail, "refused")
 	start(t, nil, "bench", "p2p", "--server", addr, "--pid", "999999999").ends(exitFail, "cannot be read")
+	start(t, nil, "bench", "p2p", "--server", addr, "--compress").ends(exitFail, "does not agree to permessage-deflate")
 }
 
 // measured is what a run prints as JSON. A slow machine gets more time to
@@ -54,6 +60,30 @@ func measured(t *testing.T, args ...string) (got map[string]any) {
 			return got
 		}
 	}
+}
+
+// A server with TLS is asked for its certificate; one that compresses has its
+// messages compressed.
+func TestBenchSecure(t *testing.T) {
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, NoStateFile: true, Compression: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, secure := httptest.NewServer(svc), httptest.NewUnstartedServer(svc)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	t.Cleanup(func() {
+		if err := svc.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		plain.Close()
+		secure.Close()
+	})
+	got := measured(t, "p2p", "--compress", "--size", "4KiB", "--clients", "2", "--warm-up", "0.01", "--server", "ws"+strings.TrimPrefix(plain.URL, "http"))
+	if got["delivered"] == 0.0 {
+		t.Errorf("got %v", got)
+	}
+	start(t, nil, "bench", "idle", "--server", "wss"+strings.TrimPrefix(secure.URL, "https")).ends(exitFail, "certificate")
 }
 
 // What makes no sense is told before anything is connected: there is no server.

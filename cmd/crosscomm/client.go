@@ -15,7 +15,7 @@ import (
 
 // clientFlags are the flags of all commands that are clients.
 type clientFlags struct {
-	Server   string     `help:"The server, as HOST:PORT, HOST or a ws:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
+	Server   string     `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
 	ID       string     `name:"id" help:"This client's id; one is made for this machine if it is not given." placeholder:"ID"`
 	LogLevel slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"error" placeholder:"LEVEL"`
 }

@@ -16,28 +16,39 @@ import (
 // needed: a library would cost the machine more than the server under test.
 type conn struct {
 	net.Conn
-	id  string
-	buf []byte // what was read, and is not handled yet
-	out []byte // for frames of its own
+	id      string
+	deflate bool   // whether texts are compressed
+	most    int    // bytes of a text that was compressed, or comes in parts
+	buf     []byte // what was read, and is not handled yet
+	first   byte   // of the text whose parts are coming, or 0
+	parts   []byte // of that
+	out     []byte // for frames of its own
 }
 
 const (
+	opMore  = 0 // the next part of a message
 	opText  = 1
 	opClose = 8
 	opPing  = 9
 	opPong  = 10
 
-	finalText = 0x80 | opText
-	masked    = 0x80 // in the second byte
+	final  = 0x80 // in the first byte
+	masked = 0x80 // in the second byte
 
 	readBuffer = 4 << 10 // at first; many clients are idle
 	mostBuffer = 64 << 10
 	loginTime  = 30 * time.Second
+
+	// leastInflated is what any text may have, also that of a server's own.
+	leastInflated = 64 << 10
 )
 
 // connect opens a connection and logs in.
 func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
-	dialer := websocket.Dialer{NetDialContext: cfg.Dial, HandshakeTimeout: loginTime, ReadBufferSize: 512, WriteBufferSize: 512}
+	dialer := websocket.Dialer{
+		NetDialContext: cfg.Dial, TLSClientConfig: cfg.TLS, EnableCompression: cfg.Compress,
+		HandshakeTimeout: loginTime, ReadBufferSize: 512, WriteBufferSize: 512,
+	}
 	ws, resp, err := dialer.DialContext(ctx, cfg.URL, nil)
 	if err != nil {
 		if resp != nil {
@@ -45,8 +56,13 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 		}
 		return nil, err
 	}
+	if cfg.Compress && !agreesToDeflate(resp.Header) {
+		ws.Close()
+		return nil, errors.New("the server does not agree to permessage-deflate")
+	}
 	// Before its login a client hears nothing, so gorilla has read nothing yet.
-	c := &conn{Conn: ws.NetConn(), id: id}
+	// A server may write the JSON anew, and need more for it.
+	c := &conn{Conn: ws.NetConn(), id: id, deflate: cfg.Compress, most: max(leastInflated, 2*cfg.Size)}
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	_ = c.SetDeadline(time.Now().Add(loginTime))
 	if err := c.write(message(id, "server", "login", "{}")); err != nil {
@@ -76,7 +92,11 @@ func message(from, to, typ, content string) []byte {
 
 // write writes one text.
 func (c *conn) write(text []byte) error {
-	c.out = append(appendHeader(c.out[:0], opText, len(text)), text...)
+	if c.deflate {
+		c.out = appendDeflated(c.out[:0], text)
+	} else {
+		c.out = append(appendHeader(c.out[:0], opText, len(text)), text...)
+	}
 	_, err := c.Write(c.out)
 	return err
 }
@@ -84,7 +104,7 @@ func (c *conn) write(text []byte) error {
 // appendHeader appends the header of a frame with a mask of zeros, which leaves
 // the bytes as they are: to mask them costs the generator, and not the server.
 func appendHeader(b []byte, op byte, n int) []byte {
-	b = append(b, 0x80|op)
+	b = append(b, final|op)
 	switch {
 	case n < 126:
 		b = append(b, masked|byte(n))
@@ -119,17 +139,27 @@ func (c *conn) read(handle func(text []byte) error) (n int, err error) {
 		}
 		rest = rest[size:]
 		switch op {
-		case finalText:
+		case final | opText, final | rsv1 | opText:
 			n++
-			if err := handle(payload); err != nil {
+			if err := c.text(op, payload, handle); err != nil {
 				return n, err
 			}
-		case 0x80 | opPing:
+		case opText, rsv1 | opText, opMore, final | opMore:
+			whole, err := c.part(op, payload)
+			if err == nil && whole {
+				n++
+				err = c.text(c.first, c.parts, handle)
+				c.first = 0
+			}
+			if err != nil {
+				return n, err
+			}
+		case final | opPing:
 			if _, err := c.Write(append(appendHeader(nil, opPong, len(payload)), payload...)); err != nil {
 				return n, err
 			}
-		case 0x80 | opPong:
-		case 0x80 | opClose:
+		case final | opPong:
+		case final | opClose:
 			return n, closeError(payload)
 		default:
 			return n, fmt.Errorf("a frame that begins with %#x is not understood", op)
@@ -142,6 +172,34 @@ func (c *conn) read(handle func(text []byte) error) (n int, err error) {
 	}
 	c.buf = c.buf[:copy(c.buf, rest)]
 	return n, nil
+}
+
+// text gives a text, whose first byte tells whether it is compressed, to the
+// function.
+func (c *conn) text(first byte, payload []byte, handle func(text []byte) error) error {
+	switch {
+	case first&rsv1 == 0:
+		return handle(payload)
+	case !c.deflate:
+		return errors.New("a message is compressed, which was not agreed on")
+	}
+	return inflate(payload, c.most, handle)
+}
+
+// part adds a part to those that have come, and reports whether it is the last.
+// Servers that compress write as much as fits into their buffers at a time.
+func (c *conn) part(first byte, payload []byte) (last bool, err error) {
+	switch begins := first&^final != opMore; {
+	case begins == (c.first != 0):
+		return false, errors.New("the parts of messages are mixed up")
+	case begins:
+		c.first, c.parts = first, c.parts[:0]
+	}
+	if len(c.parts)+len(payload) > c.most {
+		return false, errors.New("a message in parts is larger than any that was sent")
+	}
+	c.parts = append(c.parts, payload...)
+	return first&final != 0, nil
 }
 
 // parse returns the first byte, the payload and the size of the frame at the

@@ -72,7 +72,7 @@ type flow struct {
 }
 
 func newFlow(f *fleet, sender *conn, to string, receivers ...*conn) *flow {
-	s := newSeries(sender.id, to, f.cfg.Size)
+	s := newSeries(sender.id, to, f.cfg.Size, f.cfg.Compress)
 	w := &flow{fleet: f, sender: sender, receivers: receivers, series: s, latency: new(histogram), drained: make(chan struct{}), arrived: make([]atomic.Int32, f.cfg.InFlight)}
 	for range receivers {
 		w.checkers = append(w.checkers, s.checker())

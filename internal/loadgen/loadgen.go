@@ -6,6 +6,7 @@ package loadgen
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -14,14 +15,20 @@ import (
 
 // Config says how to load which server.
 type Config struct {
-	URL string // of the server, "ws://HOST:PORT/"
+	URL string // of the server, "ws://HOST:PORT/" or "wss://HOST:PORT/"
 	// Dial opens the connections, if not nil, in place of a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TLS is for wss:// URLs. If it is nil the system's roots are trusted.
+	TLS *tls.Config
+	// Compress has all messages compressed, which the server must agree to:
+	// permessage-deflate without context takeover. The time that it takes here
+	// is in the latency.
+	Compress bool
 	// Name begins the ids of the clients, and must tell runs at one server apart.
 	Name string
 
 	Clients  int           // receivers; of PairLoad, each has a sender of its own
-	Size     int           // of a message on the wire, in bytes
+	Size     int           // of a message on the wire, in bytes, if it is not compressed
 	InFlight int           // messages of a sender that may be under way
 	WarmUp   time.Duration // before it is measured
 	Duration time.Duration // that is measured

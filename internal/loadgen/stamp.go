@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 )
@@ -18,22 +19,23 @@ var epoch = time.Now() // what times in stamps count from
 // series makes the messages of one sender to one receiver, or to all: the same
 // but for their stamps.
 type series struct {
-	frame []byte // with its header
-	text  []byte // the part of it that is JSON
-	at    int    // where the stamp is in text
-	next  uint64
+	frame   []byte // with its header
+	text    []byte // the part of it that is JSON
+	at      int    // where the stamp is in text
+	next    uint64
+	deflate bool
 
 	expected []byte // the text that no stamp is put into
 }
 
-// newSeries makes messages of so many bytes, which are enough.
-func newSeries(from, to string, size int) *series {
+// newSeries makes messages of so many bytes, before they are compressed.
+func newSeries(from, to string, size int, deflate bool) *series {
 	stamp := strings.Repeat("0", stampSize)
-	filler := strings.Repeat("x", size-len(textMessage(from, to, stamp)))
+	filler := fill(size-len(textMessage(from, to, stamp)), deflate)
 	text := textMessage(from, to, stamp+filler)
 	header := appendHeader(nil, opText, len(text))
 	frame := append(header, text...)
-	s := &series{frame: frame, text: frame[len(header):], expected: text}
+	s := &series{frame: frame, text: frame[len(header):], deflate: deflate, expected: text}
 	s.at = bytes.Index(s.text, []byte(stamp+filler))
 	return s
 }
@@ -44,11 +46,34 @@ func textMessage(from, to, content string) []byte {
 	return message(from, to, "text", `"`+content+`"`)
 }
 
+// words are what compressed messages consist of. What is all the same would
+// cost less to compress than anything that is ever sent.
+var words = strings.Fields(`temperature pressure humidity voltage position velocity status device
+	sensor network message account customer order invoice payment delivery the of and to in that it
+	is was for on are with as his they be at one have this from`)
+
+// fill returns so many bytes that are no message's stamp. Those to be compressed
+// are the same in every run.
+func fill(n int, deflate bool) string {
+	if !deflate {
+		return strings.Repeat("x", n)
+	}
+	random := rand.New(rand.NewPCG(0, 0))
+	var b strings.Builder
+	for b.Len() < n {
+		fmt.Fprintf(&b, "%s %d ", words[random.IntN(len(words))], random.IntN(1000))
+	}
+	return b.String()[:n]
+}
+
 // append appends the next message.
 func (s *series) append(b []byte) []byte {
 	putHex(s.text[s.at:], s.next)
 	putHex(s.text[s.at+16:], uint64(time.Since(epoch)))
 	s.next++
+	if s.deflate {
+		return appendDeflated(b, s.text)
+	}
 	return append(b, s.frame...)
 }
 
