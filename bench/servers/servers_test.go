@@ -4,12 +4,16 @@ package servers_test
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +50,85 @@ func TestServers(t *testing.T) {
 	}
 }
 
+// What is compared with TLS or compression relays as it does without, and does
+// what its flags say.
+func TestSecureServers(t *testing.T) {
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin+string(filepath.Separator), "./embedded", "./gorilla").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range []string{"embedded", "gorilla"} {
+		program := filepath.Join(bin, name)
+		t.Run(name+"-tls", func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "cert.pem")
+			url := start(t, program, "--tls", "--cert", file)
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			roots := x509.NewCertPool()
+			if !roots.AppendCertsFromPEM(data) {
+				t.Fatalf("the certificate is %q", data)
+			}
+			if _, _, err := new(websocket.Dialer).Dial(url, nil); err == nil {
+				t.Error("it also speaks without TLS")
+			}
+			c := testRelayOver(t, websocket.Dialer{TLSClientConfig: &tls.Config{RootCAs: roots}}, "wss"+strings.TrimPrefix(url, "ws"))
+			if conn, ok := c.conn.NetConn().(*tls.Conn); !ok || conn.ConnectionState().Version != tls.VersionTLS13 {
+				t.Error("that was not TLS 1.3")
+			}
+		})
+		t.Run(name+"-deflate", func(t *testing.T) {
+			url := start(t, program, "--deflate")
+			var read atomic.Int64
+			dialer := websocket.Dialer{EnableCompression: true, NetDial: func(network, addr string) (net.Conn, error) {
+				conn, err := net.Dial(network, addr)
+				return &countingConn{conn, &read}, err
+			}}
+			c := testRelayOver(t, dialer, url)
+			before := read.Load()
+			text := frame("a", "a", "text", `"`+strings.Repeat("x", 100_000)+`"`)
+			c.send(text)
+			c.receives(text)
+			if n := read.Load() - before; n > 10_000 {
+				t.Errorf("%d bytes have come as %d", len(text), n)
+			}
+		})
+	}
+	if out, err := exec.Command(filepath.Join(bin, "embedded"), "--tls").CombinedOutput(); err == nil || !strings.Contains(string(out), "--cert") {
+		t.Errorf("without --cert: %v, %s", err, out)
+	}
+}
+
+// countingConn counts what is read.
+type countingConn struct {
+	net.Conn
+	read *atomic.Int64
+}
+
+// Read implements net.Conn.
+func (c *countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+// testRelayOver sends messages of several sizes there and back over connections
+// of the dialer, and returns the one of a.
+func testRelayOver(t *testing.T, dialer websocket.Dialer, url string) (a *client) {
+	t.Helper()
+	a, b := loginOver(t, dialer, url, "a"), loginOver(t, dialer, url, "b")
+	for _, size := range []int{0, 1, 100, 65_536, 1 << 20, 10} {
+		text := frame("a", "b", "text", `"`+strings.Repeat("ü", size)+`"`)
+		a.send(text)
+		b.receives(text)
+		text = frame("b", "all", "text", `"`+strings.Repeat("ü", size)+`"`)
+		b.send(text)
+		a.receives(text)
+	}
+	return a
+}
+
 func start(t *testing.T, program string, args ...string) (url string) {
 	t.Helper()
 	cmd := exec.Command(program, args...)
@@ -80,7 +163,12 @@ type client struct {
 // than the write buffer and come from a writer.
 func connect(t *testing.T, url, id string) *client {
 	t.Helper()
-	dialer := websocket.Dialer{HandshakeTimeout: patience, WriteBufferSize: 64}
+	return connectOver(t, websocket.Dialer{}, url, id)
+}
+
+func connectOver(t *testing.T, dialer websocket.Dialer, url, id string) *client {
+	t.Helper()
+	dialer.HandshakeTimeout, dialer.WriteBufferSize = patience, 64
 	conn, _, err := dialer.Dial(url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +180,12 @@ func connect(t *testing.T, url, id string) *client {
 
 func login(t *testing.T, url, id string) *client {
 	t.Helper()
-	c := connect(t, url, id)
+	return loginOver(t, websocket.Dialer{}, url, id)
+}
+
+func loginOver(t *testing.T, dialer websocket.Dialer, url, id string) *client {
+	t.Helper()
+	c := connectOver(t, dialer, url, id)
 	c.send(frame(id, "server", "login", "{}"))
 	if got := c.receive(); !strings.Contains(got, `"login_response"`) || !strings.Contains(got, `"`+id+`"`) {
 		t.Fatalf("the answer to the login is %s", got)

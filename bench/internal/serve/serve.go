@@ -14,6 +14,11 @@ import (
 // Listen reads the command line, and listens where that says. When it is done it
 // prints the address, for which the comparison waits.
 func Listen() net.Listener {
+	return listen(func(l net.Listener) (net.Listener, error) { return l, nil })
+}
+
+// listen has what listens changed before it is told.
+func listen(change func(net.Listener) (net.Listener, error)) net.Listener {
 	address := flag.String("listen", "127.0.0.1:0", "the `address` to listen on; port 0 takes a free one")
 	flag.Parse()
 	log.SetFlags(0)
@@ -21,6 +26,9 @@ func Listen() net.Listener {
 		log.Fatalf("%q is not understood; see --help", flag.Arg(0))
 	}
 	l, err := net.Listen("tcp", *address)
+	if err == nil {
+		l, err = change(l)
+	}
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -30,7 +30,8 @@ var upgrader = websocket.Upgrader{
 }
 
 func main() {
-	l := serve.Listen()
+	l, deflate := serve.ListenSecure()
+	upgrader.EnableCompression = deflate
 	h := &hub{clients: map[string]*client{}, relay: make(chan message), unregister: make(chan *client)}
 	go h.run()
 	serve.HTTP(l, func(w http.ResponseWriter, r *http.Request) {
