@@ -7,7 +7,7 @@ FUZZTIME   ?= 1m
 # The race detector needs cgo and a C compiler.
 RACE := $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC) >/dev/null && echo -race || echo "WARNING: no C compiler: testing without the race detector" >&2)
 
-.PHONY: run test lint vuln fuzz cover bench bench-growth bench-smoke bench-micro bench-files cross
+.PHONY: run test lint vuln fuzz cover bench bench-growth bench-secure bench-smoke bench-micro bench-files cross
 
 run: ## a server on port 9898
 	go run ./cmd/crosscomm server
@@ -42,6 +42,9 @@ bench: ## our server beside others, three rounds of each load by turns: some 20 
 
 bench-growth: ## the same with 100, 1,000 and 10,000 clients: what a message, a connection and a login cost as they become more
 	cd bench && go run ./cmd/compare --growth
+
+bench-secure: ## with TLS and with permessage-deflate, beside both without and gorilla with the same: some 12 minutes
+	cd bench && go run ./cmd/compare --secure
 
 bench-smoke: ## every server under every load, briefly and with few clients; judges no time, and fails if a message is lost, changed or out of order
 	cd bench && go run ./cmd/compare --smoke

@@ -75,6 +75,10 @@ func build(ctx context.Context, dirs directories, bin string, o options, stderr 
 		return p, err
 	}
 	for _, c := range o.servers {
+		if c.tls && slices.Contains([]string{"darwin", "windows"}, runtime.GOOS) {
+			fmt.Fprintf(stderr, "WARNING: %s is left out: here the generator cannot be told to trust its certificate\n", c.name)
+			continue
+		}
 		switch c.dir {
 		case "":
 			p.servers[c.name] = append([]string{p.generator}, c.args...)

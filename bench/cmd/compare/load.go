@@ -49,6 +49,21 @@ func growthLoads() (all []load) {
 	return all
 }
 
+// secureLoads are those with TLS and compression. Idle clients are few: their
+// handshakes take long, and a thousand tell what each needs as well.
+func secureLoads() (all []load) {
+	for _, l := range loads {
+		switch l.name {
+		case "fanout-256-1":
+			continue // says what p2p-1 says
+		case "idle":
+			l.clients = 1000
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
 // connections is how many the load has.
 func (l load) connections() int {
 	switch l.mode {
@@ -88,7 +103,14 @@ type contender struct {
 	note string
 	// idle is how many clients it can have in the load idle, if not all.
 	idle int
+
+	tls     bool // it makes a certificate in the file certFile
+	deflate bool // messages are compressed
 }
+
+// certFile is where servers with TLS leave their certificates, in the directory
+// of their run.
+const certFile = "cert.pem"
 
 // ours is the one that the others are compared with.
 const ours = "crosscomm"
@@ -105,6 +127,38 @@ var contenders = []contender{
 	{name: "melody", dir: "melody"},
 	{name: "gorilla", dir: "gorilla"},
 	{name: original, dir: original, idle: 1000, note: "pywayne has 1,000 clients in the load idle: it writes its file of all clients at each login, so that the cost of them all grows with the square of their number."},
+}
+
+// secure are the contenders with TLS or compression.
+var secure = []contender{
+	{name: ours + "-tls", dir: "embedded", args: tlsArgs, tls: true, note: "Names with -tls: with TLS 1.3, a full handshake (ECDSA P-256) in each login. crosscomm-tls and crosscomm-deflate are our library in a program of its own, and keep the file, too."},
+	{name: "gorilla-tls", dir: "gorilla", args: tlsArgs, tls: true},
+	{name: ours + "-deflate", dir: "embedded", args: deflateArgs, deflate: true, note: "Names with -deflate: with permessage-deflate, without context takeover, flate level 1. The messages are words then, and compressed for each receiver; the sizes are those before. The latency includes what that takes at both ends."},
+	{name: "gorilla-deflate", dir: "gorilla", args: deflateArgs, deflate: true},
+}
+
+var (
+	tlsArgs     = []string{"--tls", "--cert", certFile}
+	deflateArgs = []string{"--deflate"}
+)
+
+// ours is the name of the server of ours that does the same.
+func (c contender) ours() string {
+	switch {
+	case c.tls:
+		return ours + "-tls"
+	case c.deflate:
+		return ours + "-deflate"
+	}
+	return ours
+}
+
+// url is where the generator finds the server that listens there.
+func (c contender) url(address string) string {
+	if c.tls {
+		return "wss://" + address + "/"
+	}
+	return "ws://" + address + "/"
 }
 
 // under returns the load as this server gets it.

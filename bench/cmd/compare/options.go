@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +19,7 @@ type options struct {
 	warmUp   time.Duration
 	duration time.Duration
 	growth   bool
+	secure   bool
 	smoke    bool
 	json     string // the file for all results, or ""
 }
@@ -27,6 +30,10 @@ const (
 	smokeDuration = 300 * time.Millisecond
 )
 
+// secureServers are those of --secure if none are chosen. Without TLS and
+// compression there are the same two, to compare with.
+const secureServers = ours + ",gorilla," + ours + "-tls,gorilla-tls," + ours + "-deflate,gorilla-deflate"
+
 // growthServers are those of --growth if none are chosen. The others would take
 // long, and say no more.
 const growthServers = ours + ",epoll,gorilla"
@@ -35,26 +42,33 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	loadList := flags.String("loads", "", "which `loads`, as p2p-32,idle; without it all")
-	serverList := flags.String("servers", "", "which `servers`, as crosscomm,gws; without it all")
+	serverList := flags.String("servers", "", "which `servers`, as crosscomm,gws; without it all but those of --secure")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each server is under each load")
 	flags.DurationVar(&o.warmUp, "warm-up", time.Second, "how long before it is measured")
 	flags.DurationVar(&o.duration, "duration", 5*time.Second, "how long is measured")
 	flags.BoolVar(&o.growth, "growth", false, "compare 100, 1,000 and 10,000 clients, with "+growthServers+" unless --servers is given")
-	flags.BoolVar(&o.smoke, "smoke", false, "run everything once, briefly and with few clients, and only check that it works")
+	flags.BoolVar(&o.secure, "secure", false, "compare TLS and compression with neither, with "+secureServers+" unless --servers is given")
+	flags.BoolVar(&o.smoke, "smoke", false, "run everything once, with TLS and compression, too, briefly and with few clients, and only check that it works")
 	flags.StringVar(&o.json, "json", "", "write all results to the `file`")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "compare measures our server beside others. Tables go to standard output.\n\nLoads: %s\nwith --growth: %s\nServers: %s\n\n", names(loads, loadName), names(growthLoads(), loadName), names(contenders, serverName))
+		fmt.Fprintf(stderr, "compare measures our server beside others. Tables go to standard output.\n\nLoads: %s\nwith --growth: %s\nwith --secure: %s\nServers: %s\nand: %s\n\n",
+			names(loads, loadName), names(growthLoads(), loadName), names(secureLoads(), loadName), names(contenders, serverName), names(secure, serverName))
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
 		return o, flag.ErrHelp // the flag package has told
 	}
+	all := slices.Concat(contenders, secure)
 	o.loads, o.servers = loads, contenders
-	if o.growth {
-		o.loads = growthLoads()
-		if *serverList == "" {
-			*serverList = growthServers
-		}
+	switch {
+	case o.growth && o.secure:
+		return o, errors.New("--growth and --secure are two comparisons")
+	case o.growth:
+		o.loads, *serverList = growthLoads(), cmp.Or(*serverList, growthServers)
+	case o.secure:
+		o.loads, *serverList = secureLoads(), cmp.Or(*serverList, secureServers)
+	case o.smoke:
+		o.servers = all
 	}
 	if *loadList != "" {
 		if o.loads, err = choose(o.loads, loadName, *loadList, "load"); err != nil {
@@ -62,7 +76,7 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 		}
 	}
 	if *serverList != "" {
-		if o.servers, err = choose(contenders, serverName, *serverList, "server"); err != nil {
+		if o.servers, err = choose(all, serverName, *serverList, "server"); err != nil {
 			return o, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"time"
@@ -123,12 +124,18 @@ func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessag
 	if err != nil {
 		return nil, fmt.Errorf("%s does not start: %w", c.name, err)
 	}
-	args := append(l.args(), "--server", server.address, "--warm-up", seconds(p.warmUp), "--duration", seconds(p.duration))
+	args := append(l.args(), "--server", c.url(server.address), "--warm-up", seconds(p.warmUp), "--duration", seconds(p.duration))
 	if runtime.GOOS == "linux" { // elsewhere nothing is known of processes
 		args = append(args, "--pid", strconv.Itoa(server.cmd.Process.Pid))
 	}
+	if c.deflate {
+		args = append(args, "--compress")
+	}
 	generator := exec.CommandContext(ctx, p.programs.generator, args...)
 	generator.Dir = dir
+	if c.tls {
+		generator.Env = append(os.Environ(), "SSL_CERT_FILE="+filepath.Join(dir, certFile))
+	}
 	var stderr tail
 	generator.Stderr = &stderr
 	result, err := generator.Output()

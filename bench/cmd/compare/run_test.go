@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,7 +15,7 @@ import (
 
 func TestOptions(t *testing.T) {
 	o := optionsOf(t, "--smoke", "--rounds", "5")
-	if len(o.loads) != len(loads) || len(o.servers) != len(contenders) || o.rounds != 1 || o.duration != smokeDuration {
+	if len(o.loads) != len(loads) || len(o.servers) != len(contenders)+len(secure) || o.rounds != 1 || o.duration != smokeDuration {
 		t.Errorf("got %+v", o)
 	}
 	for _, l := range o.loads {
@@ -31,8 +32,12 @@ func TestOptions(t *testing.T) {
 			t.Errorf("growth: %s has %d connections", l.name, n)
 		}
 	}
+	o = optionsOf(t, "--secure")
+	if len(o.loads) != 5 || len(o.servers) != 6 || o.loads[4].clients != 1000 {
+		t.Errorf("secure: got %+v", o)
+	}
 	for text, args := range map[string][]string{
-		`no load "p3p"; there are p2p-32`: {"--loads", "idle,p3p"}, `no server "x"`: {"--servers", "x"}, "not understood": {"now"}, "at least 1": {"--rounds", "0"},
+		`no load "p3p"; there are p2p-32`: {"--loads", "idle,p3p"}, `no server "x"`: {"--servers", "x"}, "not understood": {"now"}, "at least 1": {"--rounds", "0"}, "two comparisons": {"--growth", "--secure"},
 	} {
 		if _, err := parseOptions(args, new(strings.Builder)); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: got %v", args, err)
@@ -50,13 +55,17 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// Two real servers are built, run and loaded.
+// Real servers are built, run and loaded.
 func TestSmoke(t *testing.T) {
 	t.Chdir(filepath.Join("..", "..")) // where it is to be run
 	file := filepath.Join(t.TempDir(), "results.json")
 	var stdout, stderr strings.Builder
-	err := run(context.Background(), []string{"--smoke", "--servers", "crosscomm,gorilla", "--loads", "p2p-32,fanout-256-16,idle", "--json", file}, &stdout, &stderr)
-	if err != nil || !strings.Contains(stdout.String(), "6 runs: every message") {
+	servers, runs := "crosscomm,gorilla,crosscomm-deflate", "9 runs"
+	if runtime.GOOS == "linux" {
+		servers, runs = servers+",crosscomm-tls", "12 runs"
+	}
+	err := run(context.Background(), []string{"--smoke", "--servers", servers, "--loads", "p2p-32,fanout-256-16,idle", "--json", file}, &stdout, &stderr)
+	if err != nil || !strings.Contains(stdout.String(), runs+": every message") {
 		t.Fatalf("%v\n%s%s", err, &stdout, &stderr)
 	}
 	data, err := os.ReadFile(file)
@@ -64,7 +73,7 @@ func TestSmoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got archive
-	if err := json.Unmarshal(data, &got); err != nil || len(got.Outcomes) != 6 || got.Machine.Go != runtime.Version() {
+	if err := json.Unmarshal(data, &got); err != nil || fmt.Sprintf("%d runs", len(got.Outcomes)) != runs || got.Machine.Go != runtime.Version() {
 		t.Errorf("%v, %s", err, data)
 	}
 }

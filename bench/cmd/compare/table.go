@@ -88,6 +88,9 @@ func printTables(w io.Writer, o options, m machine, outcomes []outcome) error {
 		r.growth(&b, o)
 	}
 	notes := []string{"crosscomm and pywayne keep a file with their clients' states, the others do not."}
+	if o.secure {
+		notes = append(notes, "“ours ÷ it” is with what does the same: crosscomm-tls for those with TLS, crosscomm-deflate for those with compression.")
+	}
 	for _, c := range o.servers {
 		if c.note != "" {
 			notes = append(notes, c.note)
@@ -142,7 +145,7 @@ func (r results) table(b *strings.Builder, l load, servers []contender) {
 			f := r.figures(c.name, l.name, m)
 			row = append(row, figure(f.median()))
 			if m.spread {
-				row = append(row, f.spread(), figure(r.figures(ours, l.name, m).over(f).median()))
+				row = append(row, f.spread(), figure(r.figures(c.ours(), l.name, m).over(f).median()))
 			}
 		}
 		printRow(b, row)

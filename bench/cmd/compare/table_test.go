@@ -74,3 +74,25 @@ func TestGrowthTable(t *testing.T) {
 		t.Errorf("got\n%s", got)
 	}
 }
+
+// Those with TLS are compared with ours with TLS.
+func TestSecureTable(t *testing.T) {
+	o := optionsOf(t, "--secure", "--loads", "p2p-1", "--servers", "crosscomm,gorilla,crosscomm-tls,gorilla-tls")
+	outcomes := []outcome{
+		outcomeOf(t, 1, "p2p-1", "crosscomm", 1), outcomeOf(t, 1, "p2p-1", "gorilla", 2),
+		outcomeOf(t, 1, "p2p-1", "crosscomm-tls", 4), outcomeOf(t, 1, "p2p-1", "gorilla-tls", 5),
+	}
+	var b strings.Builder
+	if err := printTables(&b, o, machine{}, outcomes); err != nil {
+		t.Fatal(err)
+	}
+	got := b.String()
+	for _, want := range []string{
+		"\n| gorilla | 2.00 | 2.00–2.00 | 0.50 |", "\n| crosscomm-tls | 4.00 | 4.00–4.00 | 1.00 |", "\n| gorilla-tls | 5.00 | 5.00–5.00 | 0.80 |",
+		"\n- Names with -tls: with TLS 1.3", "crosscomm-tls for those with TLS",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+}
