@@ -43,7 +43,7 @@ bench: ## our server beside others, three rounds of each load by turns: some 20 
 bench-growth: ## the same with 100, 1,000 and 10,000 clients: what a message, a connection and a login cost as they become more
 	cd bench && go run ./cmd/compare --growth
 
-bench-secure: ## with TLS and with permessage-deflate, beside both without and gorilla with the same: some 12 minutes
+bench-secure: ## with TLS and with permessage-deflate, beside both without and gorilla with the same: some 10 minutes
 	cd bench && go run ./cmd/compare --secure
 
 bench-smoke: ## every server under every load, briefly and with few clients; judges no time, and fails if a message is lost, changed or out of order
