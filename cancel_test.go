@@ -103,9 +103,7 @@ func TestCancelledTransfers(t *testing.T) {
 // noCacheDir takes away the place of what is remembered of uploads.
 func noCacheDir(t testing.TB) {
 	t.Helper()
-	for _, name := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} {
-		t.Setenv(name, "")
-	}
+	testkit.UseCacheDir(t, "")
 	if dir, err := os.UserCacheDir(); err == nil {
 		t.Fatalf("there is %s", dir)
 	}

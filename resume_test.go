@@ -87,10 +87,7 @@ func accessOf(t *testing.T, server *testServer) crosscomm.OSSConfig {
 // cacheDir gives what is remembered of uploads a place of the test's own.
 func cacheDir(t testing.TB) {
 	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} {
-		t.Setenv(name, dir)
-	}
+	testkit.UseCacheDir(t, t.TempDir())
 }
 
 // Connections that break at random bytes: files of all sizes arrive both ways,
