@@ -30,6 +30,19 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
+// What the tests share is in no program.
+func TestNoTestkitInPrograms(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".", "./ossserver", "./cmd/...", "./examples/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range strings.Fields(string(out)) {
+		if strings.Contains(name, "/internal/testkit") {
+			t.Errorf("a program depends on %s", name)
+		}
+	}
+}
+
 // The programs in the README are whole, short, and compile; the Chinese one has
 // the same.
 func TestREADME(t *testing.T) {

@@ -2,9 +2,7 @@ package interop
 
 import (
 	"context"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -17,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/crosscomm/crosscomm-go/internal/filelock"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/cached"
 	"github.com/crosscomm/crosscomm-go/ossserver"
 )
 
@@ -37,40 +35,29 @@ var noNetwork = regexp.MustCompile(`(?i)unknown host|UnknownHostException|name r
 // jars returns the class path of the real Java SDK, which Maven fetches once for
 // all runs to come.
 var jars = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
+	lib := func(dir string) string { return filepath.Join(dir, "jars") }
+	dir, err := cached.Dir("java-", pom, func(dir string) error {
+		file := filepath.Join(dir, "pom.xml")
+		if err := os.WriteFile(file, pom, 0o644); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		// Without -U, Maven repeats a failure of an earlier run without asking
+		// again.
+		out, err := exec.CommandContext(ctx, "mvn", "--quiet", "--batch-mode", "-U", "-f", file, "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies", "-DoutputDirectory="+lib(dir)).CombinedOutput()
+		if err != nil && noNetwork.Match(out) {
+			return fmt.Errorf("%w: %w\n%s", errUnreachable, err, out)
+		}
+		if err != nil {
+			return fmt.Errorf("mvn: %w\n%s", err, out)
+		}
+		return nil
+	})
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(pom)
-	dir := filepath.Join(cache, "crosscomm-interop", "java-"+hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := filelock.Lock(filepath.Join(dir, "lock"), 10*time.Minute)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	lib, complete := filepath.Join(dir, "jars"), filepath.Join(dir, "complete")
-	if _, err := os.Stat(complete); err == nil {
-		return filepath.Join(lib, "*"), nil
-	}
-	file := filepath.Join(dir, "pom.xml")
-	if err := os.WriteFile(file, pom, 0o644); err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	// Without -U, Maven repeats a failure of an earlier run without asking
-	// again.
-	out, err := exec.CommandContext(ctx, "mvn", "--quiet", "--batch-mode", "-U", "-f", file, "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies", "-DoutputDirectory="+lib).CombinedOutput()
-	if err != nil && noNetwork.Match(out) {
-		return "", fmt.Errorf("%w: %w\n%s", errUnreachable, err, out)
-	}
-	if err != nil {
-		return "", fmt.Errorf("mvn: %w\n%s", err, out)
-	}
-	return filepath.Join(lib, "*"), os.WriteFile(complete, nil, 0o644)
+	return filepath.Join(lib(dir), "*"), nil
 })
 
 // javaClassPath skips the test, loudly, without Java, in CI too: no contributor

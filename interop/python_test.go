@@ -4,27 +4,22 @@ package interop
 
 import (
 	"bufio"
-	"crypto/sha256"
+	"context"
 	_ "embed"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"github.com/crosscomm/crosscomm-go/internal/filelock"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/pywayne"
 )
-
-//go:embed testdata/requirements.txt
-var requirements []byte
 
 //go:embed testdata/peer.py
 var peerScript string
@@ -43,42 +38,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// python returns the interpreter of a virtual environment with the real
-// pywayne, which it makes, once for all tests and runs to come.
-var python = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(requirements)
-	dir := filepath.Join(cache, "crosscomm-interop", hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := filelock.Lock(filepath.Join(dir, "lock"), 10*time.Minute)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	interpreter := filepath.Join(dir, "venv", "bin", "python")
-	complete := filepath.Join(dir, "complete")
-	if _, err := os.Stat(complete); err == nil {
-		return interpreter, nil
-	}
-	list := filepath.Join(dir, "requirements.txt")
-	if err := os.WriteFile(list, requirements, 0o644); err != nil {
-		return "", err
-	}
-	for _, command := range [][]string{
-		{"python3", "-m", "venv", "--clear", filepath.Join(dir, "venv")},
-		{interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r", list},
-	} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%q: %w\n%s", command, err, out)
-		}
-	}
-	return interpreter, os.WriteFile(complete, nil, 0o644)
-})
+// python makes the environment once for all tests: a failure would be that of
+// each of them, and take as long.
+var python = sync.OnceValues(func() (string, error) { return pywayne.Interpreter(context.Background()) })
 
 // pyProcess is a Python process that runs real pywayne services.
 type pyProcess struct {
@@ -111,13 +73,10 @@ type answer struct {
 // is a failure.
 func pythonInterpreter(t testing.TB) string {
 	t.Helper()
-	if _, err := exec.LookPath("python3"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("there is no python3, and in CI the tests against the original must run")
-		}
+	interpreter, err := python()
+	if err == nil && interpreter == "" {
 		t.Skipf("SKIPPED: there is no python3 on this machine, so nothing was tested against the original")
 	}
-	interpreter, err := python()
 	if err != nil {
 		t.Fatal(err)
 	}

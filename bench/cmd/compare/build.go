@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -12,9 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/crosscomm/crosscomm-go/internal/filelock"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/pywayne"
 )
 
 const benchModule = "github.com/crosscomm/crosscomm-go/bench"
@@ -32,12 +29,6 @@ func findDirectories(ctx context.Context) (directories, error) {
 		return directories{}, fmt.Errorf("run it in the directory bench: this is the module %s", path)
 	}
 	return directories{root: filepath.Dir(dir), bench: dir}, nil
-}
-
-// requirements are what the interoperability tests install, and so does this,
-// once for both.
-func (d directories) requirements() string {
-	return filepath.Join(d.root, "interop", "testdata", "requirements.txt")
 }
 
 // output runs a command and returns what it prints.
@@ -83,7 +74,7 @@ func build(ctx context.Context, dirs directories, bin string, o options, stderr 
 		case "":
 			p.servers[c.name] = append([]string{p.generator}, c.args...)
 		case original:
-			interpreter, err := python(ctx, dirs)
+			interpreter, err := pywayne.Interpreter(ctx)
 			if err != nil {
 				return p, fmt.Errorf("%w (--servers leaves %s out)", err, original)
 			}
@@ -101,57 +92,6 @@ func build(ctx context.Context, dirs directories, bin string, o options, stderr 
 		}
 	}
 	return p, nil
-}
-
-// installing is how long another process may be at it.
-const installing = 10 * time.Minute
-
-// python returns the interpreter of an environment with the real pywayne, which
-// it makes if it is not there. It is that of the interoperability tests. Where
-// there is no Python it returns "", but in CI, where that is a failure.
-func python(ctx context.Context, dirs directories) (interpreter string, err error) {
-	if _, err := exec.LookPath("python3"); err != nil {
-		if os.Getenv("CI") != "" {
-			return "", fmt.Errorf("in CI the original must be there: %w", err)
-		}
-		return "", nil
-	}
-	requirements, err := os.ReadFile(dirs.requirements())
-	if err != nil {
-		return "", err
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(requirements)
-	dir := filepath.Join(cache, "crosscomm-interop", hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := filelock.Lock(filepath.Join(dir, "lock"), installing)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	interpreter = filepath.Join(dir, "venv", "bin", "python")
-	complete := filepath.Join(dir, "complete")
-	if _, err := os.Stat(complete); err == nil {
-		return interpreter, nil
-	}
-	list := filepath.Join(dir, "requirements.txt")
-	if err := os.WriteFile(list, requirements, 0o644); err != nil {
-		return "", err
-	}
-	for _, command := range [][]string{
-		{"python3", "-m", "venv", "--clear", filepath.Join(dir, "venv")},
-		{interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r", list},
-	} {
-		if _, err := output(ctx, "", command[0], command[1:]...); err != nil {
-			return "", err
-		}
-	}
-	return interpreter, os.WriteFile(complete, nil, 0o644)
 }
 
 // has reports whether there is such a server.

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/testkit/pywayne"
 )
 
 // machine is on what, when and of what the figures are.
@@ -43,11 +45,9 @@ func readMachine(ctx context.Context, dirs directories) machine {
 	if list, err := output(ctx, dirs.bench, "go", "list", "-m", "-f", "{{.Path}} {{.Version}}", "github.com/olahol/melody", "github.com/lxzan/gws", "github.com/gorilla/websocket"); err == nil {
 		m.Versions = strings.Split(list, "\n")
 	}
-	if list, err := os.ReadFile(dirs.requirements()); err == nil {
-		for line := range strings.Lines(string(list)) {
-			if name, version, ok := strings.Cut(strings.TrimSpace(line), "=="); ok && (name == original || name == "websockets") {
-				m.Versions = append(m.Versions, name+" "+version)
-			}
+	for line := range strings.Lines(pywayne.Requirements) {
+		if name, version, ok := strings.Cut(strings.TrimSpace(line), "=="); ok && (name == original || name == "websockets") {
+			m.Versions = append(m.Versions, name+" "+version)
 		}
 	}
 	return m
