@@ -2,7 +2,6 @@ package crosscomm_test
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,16 +13,6 @@ import (
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
-
-// burst is frames of a client, with a mask of zeros, for one write: what comes in
-// at once is written out at once, but is queued before anything that it causes.
-func burst(texts ...string) (b []byte) {
-	for _, text := range texts {
-		b = append(binary.BigEndian.AppendUint16(append(b, 0x81, 0x80|126), uint16(len(text))), 0, 0, 0, 0)
-		b = append(b, text...)
-	}
-	return b
-}
 
 const (
 	burstMessages  = 100 // in a burst of a flood
@@ -74,7 +63,7 @@ func TestWelcomeComesFirst(t *testing.T) {
 	for s := range 3 {
 		p := loginRaw(t, server.addr, fmt.Sprint("s", s))
 		text := frameOf(p.id, "x", "text", `"flood"`)
-		data := burst(text, text, text, text, text)
+		data := testkit.Burst(text, text, text, text, text)
 		floods.Go(func() { p.flood(stop, nil, func() []byte { return data }) })
 	}
 	for range 100 {
@@ -106,7 +95,7 @@ func TestAnswerComesAfterItsCause(t *testing.T) {
 		if i%2 == 0 {
 			texts = []string{frameOf("a", "all", "text", `"cause"`)}
 		}
-		if _, err := a.NetConn().Write(burst(append(texts, others...)...)); err != nil {
+		if _, err := a.NetConn().Write(testkit.Burst(append(texts, others...)...)); err != nil {
 			t.Fatal(err)
 		}
 		if first, second := c.read(), c.read(); !strings.Contains(first, "cause") || !strings.Contains(second, "answer") {
@@ -127,13 +116,13 @@ func TestTakeOverKeepsTheOrder(t *testing.T) {
 		for n := range many {
 			many[n] = frameOf("x", "c", "text", older)
 		}
-		data := burst(many...)
+		data := testkit.Burst(many...)
 		var flood sync.WaitGroup
 		stop, ahead := make(chan struct{}), make(window, aheadOfReaders)
 		flood.Go(func() { old.flood(stop, ahead, func() []byte { return data }) })
 		c.read() // it is under way
 		p := dialRaw(t, server.addr)
-		if _, err := p.NetConn().Write(burst(frameOf("x", "server", "login", "{}"), frameOf("x", "c", "text", newer))); err != nil {
+		if _, err := p.NetConn().Write(testkit.Burst(frameOf("x", "server", "login", "{}"), frameOf("x", "c", "text", newer))); err != nil {
 			t.Fatal(err)
 		}
 		for n := 1; !strings.Contains(c.read(), newer); n++ {
@@ -168,7 +157,7 @@ func TestTakeOverLosesNothing(t *testing.T) {
 			for i := range texts {
 				texts[i] = frameOf("a", "x", "text", fmt.Sprintf(`"%d"`, sent.Add(1)))
 			}
-			return burst(texts...)
+			return testkit.Burst(texts...)
 		})
 	})
 	var mu sync.Mutex
