@@ -25,13 +25,33 @@ const (
 
 // msgTypeOf returns the type of that name. It makes no new string of a known one.
 func msgTypeOf(name []byte) MsgType {
-	for _, t := range [...]MsgType{
-		TypeText, TypeJSON, TypeDict, TypeBytes, TypeHeartbeat, TypeImage, TypeFile, TypeFolder,
-		TypeLogin, TypeLogout, TypeListClients, TypeListClientsResponse, TypeLoginResponse,
-	} {
-		if string(name) == string(t) {
-			return t
-		}
+	switch string(name) { // compares without making that string
+	case string(TypeText):
+		return TypeText
+	case string(TypeJSON):
+		return TypeJSON
+	case string(TypeDict):
+		return TypeDict
+	case string(TypeBytes):
+		return TypeBytes
+	case string(TypeImage):
+		return TypeImage
+	case string(TypeFile):
+		return TypeFile
+	case string(TypeFolder):
+		return TypeFolder
+	case string(TypeHeartbeat):
+		return TypeHeartbeat
+	case string(TypeLogin):
+		return TypeLogin
+	case string(TypeLogout):
+		return TypeLogout
+	case string(TypeListClients):
+		return TypeListClients
+	case string(TypeListClientsResponse):
+		return TypeListClientsResponse
+	case string(TypeLoginResponse):
+		return TypeLoginResponse
 	}
 	return MsgType(name)
 }

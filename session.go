@@ -132,11 +132,12 @@ func (sess *session) receive(data []byte, _ bool) bool {
 	s := sess.client.s
 	f, err := frame.Scan(data)
 	wellFormed := err == nil
-	if wellFormed && sess.agreed && msgTypeOf(f.Type) == typeObjectStore && string(f.From) == ServerID {
+	t := msgTypeOf(f.Type)
+	if wellFormed && sess.agreed && t == typeObjectStore && string(f.From) == ServerID {
 		sess.offered(f.Content)
 		return true
 	}
-	if wellFormed && !msgTypeOf(f.Type).Valid() {
+	if wellFormed && !t.Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
 	}
 	if err != nil {
@@ -144,12 +145,12 @@ func (sess *session) receive(data []byte, _ bool) bool {
 		return wellFormed
 	}
 	if s.log.Enabled(sess.run.ctx, slog.LevelDebug) {
-		s.log.Debug("received", "type", string(f.Type), "from", string(f.From), "bytes", len(data))
+		s.log.Debug("received", "type", string(t), "from", string(f.From), "bytes", len(data))
 	}
 	// Whatever another client sends, it cannot speak for the server: the
 	// original's server relays these types too.
 	if string(f.From) == ServerID {
-		switch msgTypeOf(f.Type) {
+		switch t {
 		case TypeLoginResponse:
 			sess.loginAnswered(newMessage(data, f))
 		case TypeListClientsResponse:
