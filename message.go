@@ -133,18 +133,18 @@ func appendString(dst, raw []byte) []byte {
 func (m *Message) AppendFrame(dst []byte) []byte {
 	const others = 200 // bytes of the keys, the type and the timestamp
 	dst = slices.Grow(dst, len(m.MsgID)+len(m.FromClientID)+len(m.ToClientID)+len(m.Content)+len(m.OSSKey)+others)
-	dst = frame.AppendString(append(dst, `{"msg_id":`...), m.MsgID)
-	dst = frame.AppendString(append(dst, `,"from_client_id":`...), m.FromClientID)
-	dst = frame.AppendString(append(dst, `,"to_client_id":`...), m.ToClientID)
-	dst = frame.AppendString(append(dst, `,"msg_type":`...), string(m.MsgType))
-	dst = append(dst, `,"content":`...)
+	dst = frame.AppendString(append(dst, `{"`+frame.KeyMsgID+`":`...), m.MsgID)
+	dst = frame.AppendString(append(dst, `,"`+frame.KeyFrom+`":`...), m.FromClientID)
+	dst = frame.AppendString(append(dst, `,"`+frame.KeyTo+`":`...), m.ToClientID)
+	dst = frame.AppendString(append(dst, `,"`+frame.KeyType+`":`...), string(m.MsgType))
+	dst = append(dst, `,"`+frame.KeyContent+`":`...)
 	if len(m.Content) == 0 {
 		dst = append(dst, "null"...)
 	} else {
 		dst = frame.AppendCompact(dst, m.Content)
 	}
-	dst = appendNumber(append(dst, `,"timestamp":`...), m.Timestamp)
-	dst = append(dst, `,"oss_key":`...)
+	dst = appendNumber(append(dst, `,"`+frame.KeyTimestamp+`":`...), m.Timestamp)
+	dst = append(dst, `,"`+frame.KeyOSSKey+`":`...)
 	if m.OSSKey == "" {
 		return append(dst, "null}"...)
 	}
@@ -202,16 +202,16 @@ func (m *Message) ToDict() (map[string]any, error) {
 		return nil, fmt.Errorf("crosscomm: message content: %w", err)
 	}
 	d := map[string]any{
-		"msg_id":         m.MsgID,
-		"from_client_id": m.FromClientID,
-		"to_client_id":   m.ToClientID,
-		"msg_type":       string(m.MsgType),
-		"content":        content,
-		"timestamp":      m.Timestamp,
-		"oss_key":        nil,
+		frame.KeyMsgID:     m.MsgID,
+		frame.KeyFrom:      m.FromClientID,
+		frame.KeyTo:        m.ToClientID,
+		frame.KeyType:      string(m.MsgType),
+		frame.KeyContent:   content,
+		frame.KeyTimestamp: m.Timestamp,
+		frame.KeyOSSKey:    nil,
 	}
 	if m.OSSKey != "" {
-		d["oss_key"] = m.OSSKey
+		d[frame.KeyOSSKey] = m.OSSKey
 	}
 	return d, nil
 }

@@ -68,13 +68,13 @@ func (p *printer) message(m *crosscomm.Message) {
 		key   string
 		value []byte
 	}{
-		{"msg_id", f.MsgID},
-		{"from_client_id", []byte(quote(m.FromClientID))},
-		{"to_client_id", []byte(quote(m.ToClientID))},
-		{"msg_type", []byte(quote(string(m.MsgType)))},
-		{"content", f.Content},
-		{"timestamp", f.Timestamp},
-		{"oss_key", f.OSSKey},
+		{frame.KeyMsgID, f.MsgID},
+		{frame.KeyFrom, []byte(quote(m.FromClientID))},
+		{frame.KeyTo, []byte(quote(m.ToClientID))},
+		{frame.KeyType, []byte(quote(string(m.MsgType)))},
+		{frame.KeyContent, f.Content},
+		{frame.KeyTimestamp, f.Timestamp},
+		{frame.KeyOSSKey, f.OSSKey},
 	} {
 		if pair.value == nil { // Swift leaves out an oss_key that is null
 			pair.value = []byte("null")

@@ -51,20 +51,31 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s at byte %d", e.Reason, e.Offset)
 }
 
-// the keys of a frame, as bits of the set of those seen
+// The keys of a frame, in the order in which all known peers write them.
 const (
-	keyMsgID = 1 << iota
-	keyFrom
-	keyTo
-	keyType
-	keyContent
-	keyTimestamp
-	keyOSSKey
-
-	required = keyMsgID | keyFrom | keyTo | keyType | keyContent | keyTimestamp
+	KeyMsgID     = "msg_id"
+	KeyFrom      = "from_client_id"
+	KeyTo        = "to_client_id"
+	KeyType      = "msg_type"
+	KeyContent   = "content"
+	KeyTimestamp = "timestamp"
+	KeyOSSKey    = "oss_key"
 )
 
-var keyNames = [...]string{"msg_id", "from_client_id", "to_client_id", "msg_type", "content", "timestamp", "oss_key"}
+// the keys of a frame, as bits of the set of those seen
+const (
+	bitMsgID = 1 << iota
+	bitFrom
+	bitTo
+	bitType
+	bitContent
+	bitTimestamp
+	bitOSSKey
+
+	required = bitMsgID | bitFrom | bitTo | bitType | bitContent | bitTimestamp
+)
+
+var keyNames = [...]string{KeyMsgID, KeyFrom, KeyTo, KeyType, KeyContent, KeyTimestamp, KeyOSSKey}
 
 // Scan validates data as one frame and returns its values. It returns an
 // *[Error] if data is not valid UTF-8 JSON (in the sense of the package
@@ -106,19 +117,19 @@ func Scan(data []byte) (Frame, error) {
 		}
 		seen |= key
 		switch key {
-		case keyMsgID:
+		case bitMsgID:
 			f.MsgID = val
-		case keyFrom:
+		case bitFrom:
 			from = value{val, s.escaped}
-		case keyTo:
+		case bitTo:
 			to = value{val, s.escaped}
-		case keyType:
+		case bitType:
 			typ = value{val, s.escaped}
-		case keyContent:
+		case bitContent:
 			f.Content, f.ContentAt = val, s.pos-len(val)
-		case keyTimestamp:
+		case bitTimestamp:
 			f.Timestamp = val
-		case keyOSSKey:
+		case bitOSSKey:
 			f.OSSKey = val
 		}
 		if more, err = s.another('}'); err != nil {
@@ -156,9 +167,16 @@ func (v value) unquote() ([]byte, bool) {
 	return unquote(v.raw)
 }
 
-// usualKeys are the keys with their colons, in the order in which all known peers
-// write them.
-var usualKeys = [...]string{`"msg_id":`, `"from_client_id":`, `"to_client_id":`, `"msg_type":`, `"content":`, `"timestamp":`, `"oss_key":`}
+// usualKeys are the keys with their colons, in their usual order.
+var usualKeys = [...]string{
+	`"` + KeyMsgID + `":`,
+	`"` + KeyFrom + `":`,
+	`"` + KeyTo + `":`,
+	`"` + KeyType + `":`,
+	`"` + KeyContent + `":`,
+	`"` + KeyTimestamp + `":`,
+	`"` + KeyOSSKey + `":`,
+}
 
 // usual steps over the key of that place, its colon and space if this is how it
 // is written, and returns its bit, or else 0: most frames are alike.
@@ -179,20 +197,20 @@ func (s *scanner) usual(place int) int {
 func keyOf(raw []byte) int {
 	name, _ := unquote(raw)
 	switch string(name) {
-	case "msg_id":
-		return keyMsgID
-	case "from_client_id":
-		return keyFrom
-	case "to_client_id":
-		return keyTo
-	case "msg_type":
-		return keyType
-	case "content":
-		return keyContent
-	case "timestamp":
-		return keyTimestamp
-	case "oss_key":
-		return keyOSSKey
+	case KeyMsgID:
+		return bitMsgID
+	case KeyFrom:
+		return bitFrom
+	case KeyTo:
+		return bitTo
+	case KeyType:
+		return bitType
+	case KeyContent:
+		return bitContent
+	case KeyTimestamp:
+		return bitTimestamp
+	case KeyOSSKey:
+		return bitOSSKey
 	}
 	return 0
 }
