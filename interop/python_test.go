@@ -3,7 +3,6 @@
 package interop
 
 import (
-	"bufio"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 	"github.com/crosscomm/crosscomm-go/internal/testkit/pywayne"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/subprocess"
 )
 
 //go:embed testdata/peer.py
@@ -47,8 +47,7 @@ type pyProcess struct {
 	t      *testing.T
 	stdin  io.WriteCloser
 	events chan event
-	done   chan struct{}
-	stderr *tail
+	done   <-chan struct{} // closed when it has ended
 
 	mu      sync.Mutex
 	next    int
@@ -93,22 +92,16 @@ func startPython(t *testing.T) *pyProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, err := cmd.StdoutPipe()
+	p := &pyProcess{t: t, stdin: stdin, events: make(chan event, 100_000), waiting: map[int]chan answer{}}
+	python, err := subprocess.Start(cmd, p.line)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pyProcess{t: t, stdin: stdin, events: make(chan event, 100_000), done: make(chan struct{}), stderr: new(tail), waiting: map[int]chan answer{}}
-	cmd.Stderr = p.stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go p.read(stdout)
+	p.done = python.Ended()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-p.done
-		_ = cmd.Wait()
+		python.Stop()
 		if t.Failed() {
-			t.Logf("the end of what Python printed:\n%s", p.stderr)
+			t.Logf("the end of what Python printed:\n%s", &python.Stderr)
 		}
 	})
 	if e := p.event(); e.Event != "ready" {
@@ -117,28 +110,21 @@ func startPython(t *testing.T) *pyProcess {
 	return p
 }
 
-func (p *pyProcess) read(stdout io.Reader) {
-	defer close(p.done)
-	lines := bufio.NewReaderSize(stdout, 1<<20)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return
-		}
-		var e event
-		var a answer
-		if json.Unmarshal(line, &e) == nil && e.Event != "" {
-			p.events <- e
-			continue
-		}
-		if err := json.Unmarshal(line, &a); err != nil {
-			a.Error = fmt.Sprintf("%v: %s", err, line)
-		}
-		p.mu.Lock()
-		if ch := p.waiting[a.ID]; ch != nil {
-			ch <- a
-		}
-		p.mu.Unlock()
+// line takes what Python says: an event or an answer.
+func (p *pyProcess) line(text []byte) {
+	var e event
+	var a answer
+	if json.Unmarshal(text, &e) == nil && e.Event != "" {
+		p.events <- e
+		return
+	}
+	if err := json.Unmarshal(text, &a); err != nil {
+		a.Error = fmt.Sprintf("%v: %s", err, text)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ch := p.waiting[a.ID]; ch != nil {
+		ch <- a
 	}
 }
 
@@ -241,26 +227,4 @@ func (p *pyProcess) send(name, typ, python, to string) {
 	if got := string(p.call("send", map[string]any{"name": name, "type": typ, "python": python, "to": to})); got != "true" {
 		p.t.Fatalf("Python could not send %s as %s: %s", python, typ, got)
 	}
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (b *tail) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf = append(b.buf, p...)
-	if over := len(b.buf) - 8000; over > 0 {
-		b.buf = b.buf[over:]
-	}
-	return len(p), nil
-}
-
-func (b *tail) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return string(b.buf)
 }

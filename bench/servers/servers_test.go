@@ -3,7 +3,6 @@
 package servers_test
 
 import (
-	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/testkit/subprocess"
 )
 
 // patience is how long what must happen may take.
@@ -131,24 +132,16 @@ func testRelayOver(t *testing.T, dialer websocket.Dialer, url string) (a *client
 
 func start(t *testing.T, program string, args ...string) (url string) {
 	t.Helper()
-	cmd := exec.Command(program, args...)
-	cmd.Stderr = os.Stderr
-	stdout, err := cmd.StdoutPipe()
+	server, address, err := subprocess.StartServer(t.Context(), "", program, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		server.Stop()
+		if t.Failed() {
+			t.Logf("the end of what it said of errors:\n%s", &server.Stderr)
+		}
 	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	_, address, ok := strings.Cut(strings.TrimSpace(line), "listening on ")
-	if err != nil || !ok {
-		t.Fatalf("it begins with %q, %v", line, err)
-	}
 	return "ws://" + address + "/"
 }
 
