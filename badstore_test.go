@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/ossbucket"
 )
 
 // badStore is a memStore with a Get of the test's own.
@@ -364,7 +364,7 @@ func TestNothingStaysOfFailedUploads(t *testing.T) {
 		"too large": string(noise(1, 80<<20)), "fits": string(noise(2, 50<<20)),
 		"folder/1": string(noise(3, 40<<20)), "folder/2": string(noise(4, 40<<20)), "folder/3": "3",
 	})
-	bucket := bucketOf(t, accessOf(t, server))
+	bucket := ossbucket.Open(t, accessOf(t, server))
 	nothing := func(after string) {
 		t.Helper()
 		objects, err := bucket.ListObjects()
@@ -446,14 +446,8 @@ func TestTwoReceiversOneDirectory(t *testing.T) {
 	if len(paths) != rounds*len(inboxes) {
 		t.Errorf("%d folders, some of them given twice", len(paths))
 	}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".part") {
-			t.Errorf("%s was left behind", path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
+	if left := parts(t, dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 
@@ -474,7 +468,7 @@ func TestNoCacheDirectory(t *testing.T) {
 		}
 		testkit.Receive(t, onServer)
 	}
-	l, err := bucketOf(t, accessOf(t, server)).ListObjects()
+	l, err := ossbucket.Open(t, accessOf(t, server)).ListObjects()
 	if err != nil || len(l.Objects) != 2 {
 		t.Errorf("%d objects, %v", len(l.Objects), err)
 	}

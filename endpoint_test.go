@@ -18,22 +18,8 @@ import (
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/ossbucket"
 )
-
-func bucketOf(t *testing.T, access crosscomm.OSSConfig) *oss.Bucket {
-	t.Helper()
-	web := &http.Client{Transport: &http.Transport{}}
-	t.Cleanup(web.CloseIdleConnections)
-	client, err := oss.New(access.Endpoint, access.AccessKeyID, access.AccessKeySecret, oss.ForcePathStyle(true), oss.HTTPClient(web))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bucket, err := client.Bucket(access.BucketName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bucket
-}
 
 // One port is the WebSocket, the endpoint, and a hint for browsers.
 func TestOnePort(t *testing.T) {
@@ -72,7 +58,7 @@ func TestOnePort(t *testing.T) {
 		}
 		conn.Close()
 	}
-	bucket := bucketOf(t, accessOf(t, server))
+	bucket := ossbucket.Open(t, accessOf(t, server))
 	if err := bucket.PutObject("any/key", strings.NewReader("x")); err != nil {
 		t.Error(err)
 	}
@@ -133,7 +119,7 @@ func TestClientKeys(t *testing.T) {
 	if again := clientAccess(t, server, "robot"); again != other {
 		t.Error("another login gives another key, and would end what is under way")
 	}
-	bucket, others, everything := bucketOf(t, robot), bucketOf(t, other), bucketOf(t, all)
+	bucket, others, everything := ossbucket.Open(t, robot), ossbucket.Open(t, other), ossbucket.Open(t, all)
 	put := func(b *oss.Bucket, key string) error { return b.PutObject(key, strings.NewReader("x")) }
 	denied := func(err error) bool {
 		var se oss.ServiceError
@@ -188,10 +174,10 @@ func TestClientKeys(t *testing.T) {
 	addr := server.addr
 	server.stop()
 	server = startServerAt(t, crosscomm.Config{DataDir: dataDir}, addr)
-	if err := put(bucketOf(t, other), "cross_comm/robot/x"); !denied(err) {
+	if err := put(ossbucket.Open(t, other), "cross_comm/robot/x"); !denied(err) {
 		t.Errorf("after it was revoked, and a restart: %v", err)
 	}
-	if err := put(bucketOf(t, renewed), "cross_comm/robot/x"); err != nil {
+	if err := put(ossbucket.Open(t, renewed), "cross_comm/robot/x"); err != nil {
 		t.Errorf("the new one: %v", err)
 	}
 	if again := accessOf(t, server); again != all {
@@ -356,7 +342,7 @@ func TestStopDuringTransfer(t *testing.T) {
 		t.Fatal(m.Err())
 	}
 	// A put whose body never ends, and a get that is never read.
-	bucket := bucketOf(t, access)
+	bucket := ossbucket.Open(t, access)
 	if err := bucket.PutObject("big", strings.NewReader(strings.Repeat("x", 32<<20))); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/ossbucket"
 )
 
 // To revoke a client's key cuts what is under way with it, and the client goes
@@ -49,7 +50,7 @@ func TestRevokedClientGoesOn(t *testing.T) {
 	if m := testkit.Receive(t, onServer); m.OSSKey != te.Key {
 		t.Errorf("it has not gone on with %q, but with %q", te.Key, m.OSSKey)
 	}
-	bucket := bucketOf(t, accessOf(t, server))
+	bucket := ossbucket.Open(t, accessOf(t, server))
 	objects, err := bucket.ListObjects()
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +66,7 @@ func TestRevokedClientGoesOn(t *testing.T) {
 func TestRevokedByAnotherProgram(t *testing.T) {
 	dataDir := t.TempDir()
 	server := startServer(t, crosscomm.Config{DataDir: dataDir})
-	stolen := bucketOf(t, clientAccess(t, server, "a"))
+	stolen := ossbucket.Open(t, clientAccess(t, server, "a"))
 	a := newClient(t, server.addr, "a", crosscomm.Config{})
 	onClient := collect(a, crosscomm.ListenerOptions{})
 	if err := a.Login(testContext(t)); err != nil {
@@ -150,7 +151,7 @@ func TestClientsOwnSettings(t *testing.T) {
 		*testServer
 		want int
 	}{{server, 0}, {other, 1}} {
-		if l, err := bucketOf(t, accessOf(t, s.testServer)).ListObjects(); err != nil || len(l.Objects) != s.want {
+		if l, err := ossbucket.Open(t, accessOf(t, s.testServer)).ListObjects(); err != nil || len(l.Objects) != s.want {
 			t.Errorf("%d objects, want %d; %v", len(l.Objects), s.want, err)
 		}
 	}
@@ -187,7 +188,7 @@ func TestServersOwnSettings(t *testing.T) {
 	if err := server.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "b"); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := bucketOf(t, accessOf(t, other)).ListObjects(); err != nil || len(l.Objects) != 1 {
+	if l, err := ossbucket.Open(t, accessOf(t, other)).ListObjects(); err != nil || len(l.Objects) != 1 {
 		t.Errorf("%d objects, %v", len(l.Objects), err)
 	}
 	if err := b.SendMessage(testContext(t), filepath.Join(source, "f"), crosscomm.TypeFile, "all"); !errors.Is(err, crosscomm.ErrNoObjectStore) {

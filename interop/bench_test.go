@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"github.com/crosscomm/crosscomm-go/internal/testkit/ossbucket"
 )
 
 //go:embed testdata/bench.py
@@ -90,7 +92,7 @@ func newFileBench(b *testing.B, interpreter string) *fileBench {
 	cmd := exec.Command(interpreter, "-c", benchScript, a.Endpoint, a.BucketName, a.AccessKeyID, a.AccessKeySecret)
 	cmd.Env = append(os.Environ(), "no_proxy=*")
 	f.python, _ = startProcess(b, "OssManager", cmd)
-	f.bucket = bucketOf(b, a)
+	f.bucket = ossbucket.Open(b, a)
 	return f
 }
 

@@ -5,18 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/ossbucket"
 )
 
 // Listeners without a directory are told of the files, and get them by hand.
@@ -197,21 +196,6 @@ func (c *rawClient) send(typ, to string, content any, key *string) {
 	}
 }
 
-func bucketOf(t testing.TB, access crosscomm.OSSConfig) *oss.Bucket {
-	t.Helper()
-	web := &http.Client{Transport: &http.Transport{}} // without a proxy
-	t.Cleanup(web.CloseIdleConnections)
-	client, err := oss.New(access.Endpoint, access.AccessKeyID, access.AccessKeySecret, oss.ForcePathStyle(true), oss.HTTPClient(web))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bucket, err := client.Bucket(access.BucketName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bucket
-}
-
 // Java puts its files at the root, and folders under their plain names, and
 // names them so in its messages, as the recordings show.
 func TestFilesOfJava(t *testing.T) {
@@ -219,7 +203,7 @@ func TestFilesOfJava(t *testing.T) {
 	gopher := goParty(t, goClient(t, "go", port, crosscomm.Config{}))
 	python := pyParty(t, "py", port, access)
 	java := newRawClient(t, "java_a3", port)
-	bucket := bucketOf(t, access)
+	bucket := ossbucket.Open(t, access)
 	put := func(key, text string) {
 		t.Helper()
 		if err := bucket.PutObject(key, strings.NewReader(text)); err != nil {
