@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // dial makes the WebSocket handshake.
@@ -45,7 +46,7 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
 			PingEvery:  pingEvery,
 			Client:     true,
-			Deflate:    namesDeflate(resp.Header),
+			Deflate:    wsframe.NamesDeflate(resp.Header),
 		})
 		return l, conn.Subprotocol() == subprotocol, nil
 	}

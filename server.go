@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // subprotocol is offered by our client and selected by our server. The
@@ -333,7 +334,7 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	p.link = link.New(conn, input, link.Options{
 		MaxMessage:  srv.s.cfg.MaxMessageSize,
 		MaxQueued:   srv.s.cfg.MaxQueuedBytes,
-		Deflate:     srv.s.cfg.Compression && namesDeflate(r.Header), // then gorilla agrees to it
+		Deflate:     srv.s.cfg.Compression && wsframe.NamesDeflate(r.Header), // then gorilla agrees to it
 		BeforeFlush: p.endBurst,
 	})
 	// On a goroutine of its own, for that of net/http holds much memory that is
@@ -342,18 +343,6 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		defer run.work.Done()
 		srv.servePeer(p)
 	}()
-}
-
-// namesDeflate reports whether a peer names permessage-deflate (RFC 7692) in the
-// headers of its handshake: offers it, or agrees to it.
-func namesDeflate(h http.Header) bool {
-	for extension := range strings.SplitSeq(strings.Join(h.Values("Sec-WebSocket-Extensions"), ","), ",") {
-		name, _, _ := strings.Cut(extension, ";")
-		if strings.TrimSpace(name) == "permessage-deflate" {
-			return true
-		}
-	}
-	return false
 }
 
 // servePeer serves a connection until it ends.

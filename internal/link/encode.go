@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 const (
@@ -68,7 +70,7 @@ func (r *writeRoom) encode(chunk []message, opts *Options, apart bool) {
 		op, data := m.op, m.data
 		if opts.Deflate && !m.framed && op == websocket.TextMessage {
 			if smaller := deflate(data); smaller != nil {
-				op, data = deflated|op, smaller
+				op, data = wsframe.Deflated|op, smaller
 			}
 		}
 		switch {
@@ -81,12 +83,12 @@ func (r *writeRoom) encode(chunk []message, opts *Options, apart bool) {
 		case opts.Client:
 			out = appendMasked(out, op, data)
 		case apart && len(data) >= largeMessage:
-			out = appendHeader(out, op, len(data), 0)
+			out = wsframe.AppendHeader(out, byte(op), len(data), 0)
 			r.cuts = append(r.cuts, len(out))
 			parts = append(parts, nil, data) // nil, for out may still move
 			end += len(data)
 		default:
-			out = append(appendHeader(out, op, len(data), 0), data...)
+			out = append(wsframe.AppendHeader(out, byte(op), len(data), 0), data...)
 		}
 		end += len(out) - before
 		r.ends = append(r.ends, end)
@@ -129,31 +131,11 @@ func (r *writeRoom) rest(from, n int) *rest {
 	return left
 }
 
-const (
-	final     = 0x80 // in the first byte of a header
-	deflated  = 0x40 // likewise
-	maskBit   = 0x80 // in the second
-	maxHeader = 10   // bytes, without a mask
-)
-
-// appendHeader appends the header of a frame of n bytes; flags go into its second
-// byte.
-func appendHeader(b []byte, op, n int, flags byte) []byte {
-	first := final | byte(op)
-	switch {
-	case n < 126:
-		return append(b, first, flags|byte(n))
-	case n < 1<<16:
-		return binary.BigEndian.AppendUint16(append(b, first, flags|126), uint16(n))
-	}
-	return binary.BigEndian.AppendUint64(append(b, first, flags|127), uint64(n))
-}
-
 // appendMasked appends a frame of a client. The source is Go's own, which is
 // seeded by the system and strong enough (RFC 6455 10.3).
 func appendMasked(b []byte, op int, data []byte) []byte {
 	key := rand.Uint32()
-	b = binary.LittleEndian.AppendUint32(appendHeader(b, op, len(data), maskBit), key)
+	b = binary.LittleEndian.AppendUint32(wsframe.AppendHeader(b, byte(op), len(data), wsframe.Masked), key)
 	begin := len(b)
 	b = append(b, data...)
 	masked := b[begin:]

@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // largestCopied is up to which size messages are copied into a block.
@@ -26,10 +28,10 @@ type Frame struct {
 // Flush it may be called by this link's handle function only, or in its stead
 // while that waits; the link must be a server's.
 func (l *Link) NewFrame(data []byte) Frame {
-	size := len(data) + maxHeader
+	size := len(data) + wsframe.MaxHeader
 	b := l.beginBurst()
 	if size > largestCopied {
-		frame := append(appendHeader(make([]byte, 0, size), websocket.TextMessage, len(data), 0), data...)
+		frame := append(wsframe.AppendHeader(make([]byte, 0, size), websocket.TextMessage, len(data), 0), data...)
 		return Frame{bytes: frame, text: frame[len(frame)-len(data):]}
 	}
 	if b.out != nil && b.out.used+size > blockBytes {
@@ -39,7 +41,7 @@ func (l *Link) NewFrame(data []byte) Frame {
 		b.out = newBlock()
 	}
 	begin := b.out.used
-	frame := append(appendHeader(b.out.data[begin:begin], websocket.TextMessage, len(data), 0), data...)
+	frame := append(wsframe.AppendHeader(b.out.data[begin:begin], websocket.TextMessage, len(data), 0), data...)
 	b.out.used += len(frame)
 	return Frame{bytes: frame, text: frame[len(frame)-len(data):], block: b.out, begin: begin}
 }
@@ -53,15 +55,6 @@ func (f *Frame) copy() []byte {
 		f.copied = bytes.Clone(f.bytes)
 	}
 	return f.copied
-}
-
-// deflate compresses the frame, once for all receivers that want it so, and reports
-// whether that makes it smaller.
-func (f *Frame) deflate() bool {
-	if !f.tried {
-		f.deflated, f.tried = deflatedFrame(f.text), true
-	}
-	return f.deflated != nil
 }
 
 // Forward queues the frame for another link, or for this one, which may be written

@@ -3,7 +3,6 @@ package link_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -51,23 +50,6 @@ func newRelay(t *testing.T, opts link.Options) *relay {
 	return r
 }
 
-// burst is frames of a client, with a mask of zeros.
-func burst(texts ...string) (b []byte) {
-	for _, text := range texts {
-		b = append(b, 0x81)
-		switch n := len(text); {
-		case n < 126:
-			b = append(b, 0x80|byte(n))
-		case n < 1<<16:
-			b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-		default:
-			b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-		}
-		b = append(append(b, 0, 0, 0, 0), text...)
-	}
-	return b
-}
-
 // Messages of all sizes pass, also those at the limits of a frame's header, of
 // a block, and of what is copied.
 func TestSizes(t *testing.T) {
@@ -81,11 +63,11 @@ func TestSizes(t *testing.T) {
 		}
 		go func() {
 			if writes == 1 {
-				_, _ = sender.NetConn().Write(burst(texts...))
+				_, _ = sender.NetConn().Write(testkit.Burst(texts...))
 				return
 			}
 			for _, text := range texts {
-				_, _ = sender.NetConn().Write(burst(text))
+				_, _ = sender.NetConn().Write(testkit.Burst(text))
 			}
 		}()
 		for i, n := range sizes {
@@ -124,7 +106,7 @@ func TestOrderOfAllWays(t *testing.T) {
 						texts = append(texts, text(s, i))
 						i++
 					}
-					_, err = conn.NetConn().Write(burst(texts...))
+					_, err = conn.NetConn().Write(testkit.Burst(texts...))
 				case s == 3:
 					err = r.target.Write(context.Background(), []byte(text(s, i)))
 					i++
@@ -192,7 +174,7 @@ func TestSlowTarget(t *testing.T) {
 	text := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", 10_000)) } // 30 MB: more than sockets buffer
 	go func() {
 		for i := range count {
-			_, _ = sender.NetConn().Write(burst(text(i), "small"))
+			_, _ = sender.NetConn().Write(testkit.Burst(text(i), "small"))
 		}
 	}()
 	for _, peer := range []*websocket.Conn{quickPeer, slowPeer} {
@@ -220,7 +202,7 @@ func TestTargetVanishes(t *testing.T) {
 	stop := make(chan struct{})
 	var sending sync.WaitGroup
 	sending.Go(func() {
-		data := burst(strings.Repeat("x", 20_000), "y")
+		data := testkit.Burst(strings.Repeat("x", 20_000), "y")
 		for {
 			select {
 			case <-stop:

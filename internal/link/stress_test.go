@@ -104,7 +104,7 @@ func TestOneFrameForAll(t *testing.T) {
 				texts = append(texts, stressText(i))
 				i++
 			}
-			if _, err := sender.NetConn().Write(burst(texts...)); err != nil {
+			if _, err := sender.NetConn().Write(testkit.Burst(texts...)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -171,7 +171,7 @@ func TestBurstOverTheBound(t *testing.T) {
 	for i := range texts {
 		texts[i] = fmt.Sprint(i, strings.Repeat("x", 600))
 	}
-	if _, err := dial(t, r.url).NetConn().Write(burst(texts...)); err != nil {
+	if _, err := dial(t, r.url).NetConn().Write(testkit.Burst(texts...)); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range texts {

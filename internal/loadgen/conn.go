@@ -10,10 +10,13 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // conn is a client's connection. It speaks the least of WebSocket that is
-// needed: a library would cost the machine more than the server under test.
+// needed: a library would cost the machine more than the server under test, and so
+// would to mask what it writes.
 type conn struct {
 	net.Conn
 	id      string
@@ -26,15 +29,6 @@ type conn struct {
 }
 
 const (
-	opMore  = 0 // the next part of a message
-	opText  = 1
-	opClose = 8
-	opPing  = 9
-	opPong  = 10
-
-	final  = 0x80 // in the first byte
-	masked = 0x80 // in the second byte
-
 	readBuffer = 4 << 10 // at first; many clients are idle
 	mostBuffer = 64 << 10
 	loginTime  = 30 * time.Second
@@ -56,7 +50,7 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 		}
 		return nil, err
 	}
-	if cfg.Compress && !agreesToDeflate(resp.Header) {
+	if cfg.Compress && !wsframe.NamesDeflate(resp.Header) {
 		ws.Close()
 		return nil, errors.New("the server does not agree to permessage-deflate")
 	}
@@ -95,25 +89,10 @@ func (c *conn) write(text []byte) error {
 	if c.deflate {
 		c.out = appendDeflated(c.out[:0], text)
 	} else {
-		c.out = append(appendHeader(c.out[:0], opText, len(text)), text...)
+		c.out = wsframe.AppendUnmasked(c.out[:0], wsframe.OpText, text)
 	}
 	_, err := c.Write(c.out)
 	return err
-}
-
-// appendHeader appends the header of a frame with a mask of zeros, which leaves
-// the bytes as they are: to mask them costs the generator, and not the server.
-func appendHeader(b []byte, op byte, n int) []byte {
-	b = append(b, final|op)
-	switch {
-	case n < 126:
-		b = append(b, masked|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, masked|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, masked|127), uint64(n))
-	}
-	return append(b, 0, 0, 0, 0)
 }
 
 // read reads once, and gives all texts that are there whole to the function; it
@@ -139,12 +118,12 @@ func (c *conn) read(handle func(text []byte) error) (n int, err error) {
 		}
 		rest = rest[size:]
 		switch op {
-		case final | opText, final | rsv1 | opText:
+		case wsframe.Final | wsframe.OpText, wsframe.Final | wsframe.Deflated | wsframe.OpText:
 			n++
 			if err := c.text(op, payload, handle); err != nil {
 				return n, err
 			}
-		case opText, rsv1 | opText, opMore, final | opMore:
+		case wsframe.OpText, wsframe.Deflated | wsframe.OpText, wsframe.OpMore, wsframe.Final | wsframe.OpMore:
 			whole, err := c.part(op, payload)
 			if err == nil && whole {
 				n++
@@ -154,12 +133,12 @@ func (c *conn) read(handle func(text []byte) error) (n int, err error) {
 			if err != nil {
 				return n, err
 			}
-		case final | opPing:
-			if _, err := c.Write(append(appendHeader(nil, opPong, len(payload)), payload...)); err != nil {
+		case wsframe.Final | wsframe.OpPing:
+			if _, err := c.Write(wsframe.AppendUnmasked(nil, wsframe.OpPong, payload)); err != nil {
 				return n, err
 			}
-		case final | opPong:
-		case final | opClose:
+		case wsframe.Final | wsframe.OpPong:
+		case wsframe.Final | wsframe.OpClose:
 			return n, closeError(payload)
 		default:
 			return n, fmt.Errorf("a frame that begins with %#x is not understood", op)
@@ -178,7 +157,7 @@ func (c *conn) read(handle func(text []byte) error) (n int, err error) {
 // function.
 func (c *conn) text(first byte, payload []byte, handle func(text []byte) error) error {
 	switch {
-	case first&rsv1 == 0:
+	case first&wsframe.Deflated == 0:
 		return handle(payload)
 	case !c.deflate:
 		return errors.New("a message is compressed, which was not agreed on")
@@ -189,7 +168,7 @@ func (c *conn) text(first byte, payload []byte, handle func(text []byte) error) 
 // part adds a part to those that have come, and reports whether it is the last.
 // Servers that compress write as much as fits into their buffers at a time.
 func (c *conn) part(first byte, payload []byte) (last bool, err error) {
-	switch begins := first&^final != opMore; {
+	switch begins := first&^wsframe.Final != wsframe.OpMore; {
 	case begins == (c.first != 0):
 		return false, errors.New("the parts of messages are mixed up")
 	case begins:
@@ -199,7 +178,7 @@ func (c *conn) part(first byte, payload []byte) (last bool, err error) {
 		return false, errors.New("a message in parts is larger than any that was sent")
 	}
 	c.parts = append(c.parts, payload...)
-	return first&final != 0, nil
+	return first&wsframe.Final != 0, nil
 }
 
 // parse returns the first byte, the payload and the size of the frame at the

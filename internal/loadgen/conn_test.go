@@ -5,11 +5,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // A server may send a text in parts, with others than texts between them; what
 // breaks the rules ends the run.
 func TestParts(t *testing.T) {
+	const (
+		final, rsv1            = wsframe.Final, wsframe.Deflated
+		opMore, opText, opPong = wsframe.OpMore, wsframe.OpText, wsframe.OpPong
+	)
 	frame := func(first byte, payload string) string { return string([]byte{first, byte(len(payload))}) + payload }
 	deflated := string(appendDeflated(nil, []byte("a text"))[6:])
 	half := len(deflated) / 2

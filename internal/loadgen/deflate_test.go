@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // Messages are compressed each for itself, are what they were when inflated, and
@@ -16,7 +18,7 @@ func TestDeflate(t *testing.T) {
 	for range 3 {
 		frame := s.append(nil)
 		first, payload, size := parse(unmasked(t, frame))
-		if first != final|rsv1|opText || size == 0 || bytes.HasSuffix(payload, []byte(syncMarker)) {
+		if first != wsframe.Final|wsframe.Deflated|wsframe.OpText || size == 0 || bytes.HasSuffix(payload, []byte(wsframe.FlushTail)) {
 			t.Fatalf("a frame begins with %#x and has %q", first, payload)
 		}
 		if len(payload) < s.len()/5 || len(payload) > s.len()/2 {

@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"testing"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // No bytes of a server break the reader; what it takes for a frame is within
 // them.
 func FuzzParse(f *testing.F) {
 	for _, n := range []int{0, 125, 126, 65535, 65536} {
-		f.Add(append(appendHeader(nil, opText, n)[:max(2, len(appendHeader(nil, opText, n))-4)], bytes.Repeat([]byte("x"), n)...))
+		f.Add(append(wsframe.AppendHeader(nil, wsframe.OpText, n, wsframe.Masked), bytes.Repeat([]byte("x"), n)...))
 	}
 	f.Add([]byte{0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // stampSize is the length of a sequence number and a time, in hexadecimal.
@@ -33,9 +35,8 @@ func newSeries(from, to string, size int, deflate bool) *series {
 	stamp := strings.Repeat("0", stampSize)
 	filler := fill(size-len(textMessage(from, to, stamp)), deflate)
 	text := textMessage(from, to, stamp+filler)
-	header := appendHeader(nil, opText, len(text))
-	frame := append(header, text...)
-	s := &series{frame: frame, text: frame[len(header):], deflate: deflate, expected: text}
+	frame := wsframe.AppendUnmasked(nil, wsframe.OpText, text)
+	s := &series{frame: frame, text: frame[len(frame)-len(text):], deflate: deflate, expected: text}
 	s.at = bytes.Index(s.text, []byte(stamp+filler))
 	return s
 }

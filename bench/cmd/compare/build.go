@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/crosscomm/crosscomm-go/internal/testkit/pywayne"
+	"github.com/crosscomm/crosscomm-go/internal/testkit/subprocess"
 )
 
 const benchModule = "github.com/crosscomm/crosscomm-go/bench"
@@ -35,7 +36,7 @@ func findDirectories(ctx context.Context) (directories, error) {
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
-	var stderr tail
+	var stderr subprocess.Tail
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

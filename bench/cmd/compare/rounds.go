@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/testkit/subprocess"
 )
 
 // outcome is what came of one server under one load in one round.
@@ -120,13 +122,14 @@ func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessag
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	server, err := startChild(ctx, p.programs.servers[c.name], dir)
+	command := p.programs.servers[c.name]
+	server, address, err := subprocess.StartServer(ctx, dir, command[0], command[1:]...)
 	if err != nil {
 		return nil, fmt.Errorf("%s does not start: %w", c.name, err)
 	}
-	args := append(l.args(), "--server", c.url(server.address), "--warm-up", seconds(p.warmUp), "--duration", seconds(p.duration))
+	args := append(l.args(), "--server", c.url(address), "--warm-up", seconds(p.warmUp), "--duration", seconds(p.duration))
 	if runtime.GOOS == "linux" { // elsewhere nothing is known of processes
-		args = append(args, "--pid", strconv.Itoa(server.cmd.Process.Pid))
+		args = append(args, "--pid", strconv.Itoa(server.Cmd.Process.Pid))
 	}
 	if c.deflate {
 		args = append(args, "--compress")
@@ -136,10 +139,10 @@ func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessag
 	if c.tls {
 		generator.Env = append(os.Environ(), "SSL_CERT_FILE="+filepath.Join(dir, certFile))
 	}
-	var stderr tail
+	var stderr subprocess.Tail
 	generator.Stderr = &stderr
 	result, err := generator.Output()
-	said := server.stop()
+	said := server.Stop()
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("it has not ended within %v%s", p.warmUp+p.duration+runTime, said)
