@@ -87,12 +87,14 @@ func (s *testServer) url() string { return "ws://" + s.addr + "/" }
 // later.
 func freeAddr(t testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t)) }
 
-// newClient makes a client of the server at addr, logged out at the end of the
-// test.
+// newClient makes a client of the server at addr, or of the URL of cfg, logged out
+// at the end of the test.
 func newClient(t testing.TB, addr, id string, cfg crosscomm.Config) *crosscomm.Service {
 	t.Helper()
 	cfg.Role = crosscomm.Client
-	cfg.URL = "ws://" + addr + "/"
+	if cfg.URL == "" {
+		cfg.URL = "ws://" + addr + "/"
+	}
 	cfg.ClientID = id
 	if cfg.BackoffMax == 0 {
 		cfg.BackoffMin, cfg.BackoffMax = 5*time.Millisecond, 50*time.Millisecond

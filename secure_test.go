@@ -35,24 +35,11 @@ func startSecureServer(t *testing.T, cfg crosscomm.Config) (url string, trust *t
 	return "wss" + strings.TrimPrefix(web.URL, "https"), &tls.Config{RootCAs: roots}
 }
 
-func newSecureClient(t *testing.T, url, id string, trust *tls.Config) *crosscomm.Service {
-	t.Helper()
-	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, URL: url, ClientID: id, TLS: trust, EnvFile: filepath.Join(t.TempDir(), ".env")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := svc.Logout(context.Background()); err != nil {
-			t.Errorf("Logout: %v", err)
-		}
-	})
-	return svc
-}
-
 // Over TLS messages of all sizes come whole and in order, and files do, too.
 func TestSecure(t *testing.T) {
 	url, trust := startSecureServer(t, crosscomm.Config{DataDir: t.TempDir()})
-	a, b := newSecureClient(t, url, "a", trust), newSecureClient(t, url, "b", trust)
+	cfg := crosscomm.Config{URL: url, TLS: trust, EnvFile: filepath.Join(t.TempDir(), ".env")}
+	a, b := newClient(t, "", "a", cfg), newClient(t, "", "b", cfg)
 	ctx := testContext(t)
 	dir := t.TempDir()
 	onB := collect(b, crosscomm.ListenerOptions{DownloadDirectory: dir})
@@ -96,12 +83,12 @@ func TestNotTrusted(t *testing.T) {
 	other := trust.Clone()
 	other.ServerName = "elsewhere.example"
 	for want, cfg := range map[string]*tls.Config{"unknown authority": nil, "not elsewhere.example": other} {
-		if err := newSecureClient(t, url, "a", cfg).Login(testContext(t)); err == nil || !strings.Contains(err.Error(), want) {
+		if err := newClient(t, "", "a", crosscomm.Config{URL: url, TLS: cfg}).Login(testContext(t)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 	}
 	plain := "ws" + strings.TrimPrefix(url, "wss")
-	if err := newSecureClient(t, plain, "a", nil).Login(testContext(t)); err == nil {
+	if err := newClient(t, "", "a", crosscomm.Config{URL: plain}).Login(testContext(t)); err == nil {
 		t.Error("it has logged in without TLS")
 	}
 	if _, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, TLS: trust}); err == nil || !strings.Contains(err.Error(), "tls.NewListener") {
