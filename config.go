@@ -144,7 +144,10 @@ type Config struct {
 	// with [CloseTooSlow].
 	MaxQueuedBytes int
 	// Compression agrees to permessage-deflate, without context takeover, if
-	// the other side wants it.
+	// the other side wants it. Messages of 128 bytes and more are compressed
+	// then; one for many receivers is compressed once for all of them. That
+	// takes many times the processor time of the rest, and a megabyte for each
+	// message that is being compressed.
 	Compression bool
 
 	// EnvFile is a file of NAME=value lines, ".env" if empty, that need not be
