@@ -79,7 +79,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger, transfers: newTransfers(cfg.MaxDownloads)}
+	s := &Service{cfg: cfg, log: slog.New(calmHandler{cfg.Logger.Handler()}), transfers: newTransfers(cfg.MaxDownloads)}
 	s.listeners.log = s.log
 	switch cfg.Role {
 	case Client:

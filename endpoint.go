@@ -55,7 +55,7 @@ func (srv *server) openEndpoint() (*endpoint, error) {
 	keys.onVoided(srv.renewAccess)
 	e.server, err = ossserver.New(ossserver.Config{
 		Dir: filepath.Join(cfg.DataDir, "objects"), Bucket: bucketName, Secret: keys.secret, Allow: keys.allow,
-		MaxObject: cfg.MaxFileSize, Quota: cfg.Quota, ObjectTTL: cfg.KeepFiles, Logger: cfg.Logger,
+		MaxObject: cfg.MaxFileSize, Quota: cfg.Quota, ObjectTTL: cfg.KeepFiles, Logger: srv.s.log,
 	})
 	if err != nil {
 		return nil, err

@@ -18,7 +18,8 @@ type hub struct {
 	changed chan struct{} // holds a token if states() has changed
 
 	// everybody is connected as a list, which is replaced and never changed; nil
-	// after a change, until somebody needs it. It is set with mu locked.
+	// after a change, until somebody needs it. It is set with mu locked, if only
+	// for reading.
 	everybody atomic.Pointer[[]*member]
 
 	mu        sync.RWMutex
@@ -53,15 +54,23 @@ func newHub(s *Service) *hub {
 // now is the time as lastSeen counts it.
 func (h *hub) now() int64 { return int64(time.Since(h.epoch)) }
 
-// seen returns when the member gave its last sign of life. Call it with mu
+// instant is the present, by both clocks.
+type instant struct {
+	wall time.Time
+	now  int64 // as lastSeen counts
+}
+
+func (h *hub) instant() instant { return instant{time.Now(), h.now()} }
+
+// seen returns when the member gave its last sign of life. Call it with hub.mu
 // held.
-func (h *hub) seen(m *member) time.Time {
+func (m *member) seen(at instant) time.Time {
 	last := m.lastSeen.Load()
 	if last == 0 {
 		return m.seenBefore
 	}
 	// Counted back from now, it is right also after a step of the wall clock.
-	return time.Now().Add(time.Duration(last - h.now()))
+	return at.wall.Add(time.Duration(last - at.now))
 }
 
 // connection returns the connection over which frames for the member can be
@@ -76,51 +85,58 @@ func (h *hub) connection(m *member, now int64) *peer {
 // present reports whether there is one.
 func (h *hub) present(m *member, now int64) bool { return h.connection(m, now) != nil }
 
-// login makes p the connection of its client, and queues the frames of the
-// welcome as the first ones on it. If the client had another connection, that
-// is closed, and returned. A connection that is closing cannot log in: two that
-// repeat their logins would take the id from each other, and both end.
-func (h *hub) login(p *peer, welcome [][]byte) (old *peer, ok bool) {
+// login makes p the connection of the client, and queues the frames of the welcome
+// as the first ones on it. If the client had another connection, that is closed,
+// and returned. A connection that is closing cannot log in: two that repeat their
+// logins would take the id from each other, and both end.
+func (h *hub) login(p *peer, id string, welcome [][]byte) (old *peer, ok bool) {
+	var queued []error
+	old, ok = h.claim(p, id, func() {
+		for _, data := range welcome {
+			f := p.link.NewFrame(data)
+			queued = append(queued, p.link.Forward(p.link, &f))
+		}
+	})
+	for _, err := range queued {
+		if p.server.outcome(p, err) {
+			p.server.stats.delivered.Add(1)
+		}
+	}
+	return old, ok
+}
+
+// claim does so, and calls the function of the welcome before others can find the
+// connection. It logs nothing: a handler may ask for the clients.
+func (h *hub) claim(p *peer, id string, welcome func()) (old *peer, ok bool) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	if p.link.IsClosing() {
-		h.mu.Unlock()
 		return nil, false
 	}
-	m := h.members[p.id]
+	m := h.members[id]
 	if m == nil {
-		m = &member{id: p.id}
-		h.members[p.id] = m
+		m = &member{id: id}
+		h.members[id] = m
 	}
-	again := m.peer.Load() == p
-	if !again {
-		old = m.peer.Load()
+	if old = m.peer.Load(); old == p {
+		old = nil
+	} else {
+		// Under the lock, so that the calls come in the order of the events.
+		defer h.notifyLogin(id)
 	}
 	m.loginTime = time.Now()
 	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
-	for _, data := range welcome {
-		f := p.link.NewFrame(data)
-		if p.server.forward(p, &f, p) {
-			p.server.stats.delivered.Add(1)
-		}
-	}
+	welcome()
 	p.member = m
 	m.peer.Store(p) // only now can others find it
-	if h.connected[m.id] == nil {
-		h.connected[m.id] = m
+	if h.connected[id] == nil {
+		h.connected[id] = m
 		h.everybody.Store(nil)
 	}
 	h.markChanged()
 	if old != nil {
 		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
-	}
-	if !again {
-		// Under the lock, so that the calls come in the order of the events.
-		h.notifyLogin(m.id)
-	}
-	h.mu.Unlock()
-	if !again {
-		p.log().Info("login", "client_id", p.id)
 	}
 	return old, true
 }
@@ -215,11 +231,8 @@ func (h *hub) all() []*member {
 	if list := h.everybody.Load(); list != nil {
 		return *list
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if list := h.everybody.Load(); list != nil { // another one was faster
-		return *list
-	}
+	h.mu.RLock() // changes are made with it locked
+	defer h.mu.RUnlock()
 	list := slices.Collect(maps.Values(h.connected))
 	h.everybody.Store(&list)
 	return list
@@ -241,33 +254,33 @@ func (h *hub) online() []string {
 
 // list returns the clients that are present, or all, sorted by id.
 func (h *hub) list(onlyOnline bool) []ClientInfo {
-	now := h.now()
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+	at := h.instant()
 	list := []ClientInfo{}
+	h.mu.RLock()
 	for _, m := range h.members {
-		online := h.present(m, now)
+		online := h.present(m, at.now)
 		if online || !onlyOnline {
 			list = append(list, ClientInfo{
 				ClientID:      m.id,
 				Online:        online,
-				LastHeartbeat: h.seen(m),
+				LastHeartbeat: m.seen(at),
 				LoginTime:     m.loginTime,
 			})
 		}
 	}
+	h.mu.RUnlock()
 	slices.SortFunc(list, func(a, b ClientInfo) int { return strings.Compare(a.ClientID, b.ClientID) })
 	return list
 }
 
 // states returns what the state file keeps, sorted by id.
 func (h *hub) states() []memberState {
-	now := h.now()
+	at := h.instant()
 	h.mu.RLock()
 	states := make([]memberState, 0, len(h.members))
 	for _, m := range h.members {
-		state := clientState{Status: statusOffline, LastSeen: toSeconds(h.seen(m))}
-		if h.present(m, now) {
+		state := clientState{Status: statusOffline, LastSeen: toSeconds(m.seen(at))}
+		if h.present(m, at.now) {
 			state.Status = statusOnline
 		}
 		states = append(states, memberState{m, state})

@@ -103,8 +103,8 @@ func (p *peer) receive(data []byte, text bool) bool {
 	return true
 }
 
-// survive is to be deferred: it ends a connection in which something has panicked,
-// as the log handler of an application may, and the others go on.
+// survive is to be deferred: a frame that meets a defect of ours ends its
+// connection, and the others go on.
 func (p *peer) survive() {
 	reason := recover()
 	if reason == nil {
@@ -161,8 +161,6 @@ func (p *peer) logIn(id string) {
 		p.link.Close(CloseLoginRejected, err.Error(), closeTimeout)
 		return
 	}
-	before := p.id
-	p.id = id
 	var welcome [][]byte
 	var offer objectStoreOffer
 	if p.agreed { // before the answer: Login must not return without it
@@ -170,12 +168,16 @@ func (p *peer) logIn(id string) {
 		welcome = append(welcome, p.server.offerFrame(id, offer))
 	}
 	welcome = append(welcome, p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`)))
-	old, ok := p.server.hub.login(p, welcome)
+	again := p.id != ""
+	old, ok := p.server.hub.login(p, id, welcome)
 	if !ok {
-		p.id = before
 		return
 	}
+	p.id = id
 	p.hasLoggedIn()
+	if !again {
+		p.log().Info("login", "client_id", id)
+	}
 	if now := p.server.offer(p.run, id); p.agreed && now != offer {
 		p.server.tell(p, p.server.offerFrame(id, now)) // the key was revoked just now
 	}
@@ -214,7 +216,7 @@ func (p *peer) logout() {
 // gone is called last, with why the connection ended.
 func (p *peer) gone(err error) {
 	p.debug("disconnected", "client_id", p.id, "reason", err)
-	if p.id != "" {
+	if p.member != nil {
 		p.server.hub.logout(p, err)
 	}
 }
@@ -232,7 +234,9 @@ func (p *peer) endBurst() {
 }
 
 // route brings a frame of an application to whom it is for. When it returns the
-// frame is in their queues: what it makes others send comes after it.
+// frame is in their queues: what it makes others send after that comes after it.
+// But while a broadcast is being queued, one who has it already may answer, and the
+// answer reach those first whose turn has not come.
 func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 	p.warnOfLostFile(t, f)
 	receivers := 0
