@@ -63,7 +63,7 @@ type Config struct {
 	// Port is the server's port, 9898 if zero.
 	Port int
 	// URL takes the place of IP and Port of a client, for a server that is
-	// mounted at a path: "ws://host:port/path".
+	// mounted at a path: "ws://host:port/path", or that speaks TLS: "wss://…".
 	URL string
 
 	// ClientID is this client's name to all others. It must be unique, have at
@@ -102,11 +102,12 @@ type Config struct {
 	// nil, in place of a net.Dialer. Proxies from the environment (HTTP_PROXY)
 	// are not used either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// TLS is for a client whose URL begins with wss, and for the files that it
-	// exchanges with that server: whom it trusts, and who it is. If it is nil the
-	// system's roots are trusted; the name that the certificate must have is that
-	// of the URL, unless it is set here. A server speaks TLS over a listener that
-	// does: see [Service.Serve].
+	// TLS is for a client whose URL begins with wss, as it does by default if TLS
+	// is not nil, and for the files that it exchanges with that server: whom it
+	// trusts, and who it is. If it is nil the system's roots are trusted; the name
+	// that the certificate must have is that of the URL, unless it is set here.
+	// NextProtos counts for nothing. It must not be changed any more. A server
+	// speaks TLS over a listener that does: see [Service.Serve].
 	TLS *tls.Config
 
 	// StateFile is where a server keeps the states of its clients, as YAML,
@@ -146,8 +147,9 @@ type Config struct {
 	// Compression agrees to permessage-deflate, without context takeover, if
 	// the other side wants it. Messages of 128 bytes and more are compressed
 	// then; one for many receivers is compressed once for all of them. That
-	// takes many times the processor time of the rest, and a megabyte for each
-	// message that is being compressed.
+	// takes many times the processor time of the rest, a megabyte for each
+	// message that is being compressed, and 50 KB for each connection that is in
+	// the middle of sending one.
 	Compression bool
 
 	// EnvFile is a file of NAME=value lines, ".env" if empty, that need not be
@@ -179,7 +181,8 @@ type Config struct {
 	// transfer waits for them. Panics are logged.
 	OnProgress func(Progress)
 
-	// Logger is told what happens; nothing is logged if it is nil.
+	// Logger is told what happens; nothing is logged if it is nil. A panic of its
+	// handler costs a line, and nothing else.
 	Logger *slog.Logger
 }
 
@@ -234,7 +237,11 @@ func (c Config) withDefaults() (Config, error) {
 		fill(&c.IP, "127.0.0.1")
 		fill(&c.ClientID, newClientID())
 		if c.URL == "" {
-			c.URL = "ws://" + net.JoinHostPort(c.IP, strconv.Itoa(c.Port)) + "/"
+			scheme := "ws"
+			if c.TLS != nil {
+				scheme = "wss"
+			}
+			c.URL = scheme + "://" + net.JoinHostPort(c.IP, strconv.Itoa(c.Port)) + "/"
 		}
 	case Server:
 		fill(&c.IP, "0.0.0.0")
@@ -316,6 +323,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("URL: %w", err)
 	case u.Scheme != "ws" && u.Scheme != "wss", u.Host == "":
 		return fmt.Errorf("URL is %q; it must look like ws://host:port/path", c.URL)
+	case u.Scheme == "ws" && c.TLS != nil:
+		return fmt.Errorf("TLS is set, but the URL %q is without: it must begin with wss", c.URL)
 	}
 	return nil
 }

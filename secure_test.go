@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
@@ -50,13 +53,15 @@ func TestSecure(t *testing.T) {
 	}
 	text := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", i*i%100_000)) }
 	const count = 300
-	go func() {
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() {
 		for i := range count {
 			if err := a.SendMessage(ctx, text(i), crosscomm.TypeText, []string{"b", crosscomm.All}[i%2]); err != nil {
 				t.Error(err)
 			}
 		}
-	}()
+	})
 	for i := range count {
 		if got := testkit.Receive(t, onB).Text(); got != text(i) {
 			t.Fatalf("message %d is %.20q, %d bytes long", i, got, len(got))
@@ -74,6 +79,41 @@ func TestSecure(t *testing.T) {
 	if got, err := os.ReadFile(m.Path()); m.Err() != nil || err != nil || string(got) != string(data) {
 		t.Errorf("%v, %v, %d bytes", m.Err(), err, len(got))
 	}
+}
+
+// Over TLS, and compressed too, a newer login takes over, and one that does not read
+// is closed while others get all.
+func TestSecureServerLimits(t *testing.T) {
+	url, trust := startSecureServer(t, crosscomm.Config{Compression: true, MaxQueuedBytes: 1 << 20})
+	dial := func(id string) *rawPeer {
+		dialer := websocket.Dialer{TLSClientConfig: trust, EnableCompression: true}
+		conn, _, err := dialer.Dial(url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		p := &rawPeer{Conn: conn, t: t, id: id}
+		p.write(frameOf(id, "server", "login", "{}"))
+		if got := p.read(); !strings.Contains(got, "login_response") {
+			t.Fatalf("got %s", got)
+		}
+		return p
+	}
+	older := dial("x")
+	slow, newer := dial("slow"), dial("x")
+	older.closedWith(crosscomm.CloseReplaced, "")
+	sender := dial("s")
+	const count = 100
+	text := func(i int) string {
+		return frameOf("s", "all", "text", fmt.Sprintf(`"%d %x"`, i, noise(uint64(i), 100_000)))
+	}
+	for i := range count { // 20 MB, half of that compressed
+		sender.write(text(i))
+		if got := newer.read(); got != text(i) {
+			t.Fatalf("message %d is %.30q", i, got)
+		}
+	}
+	slow.closedWith(crosscomm.CloseTooSlow, "")
 }
 
 // A client does not talk to a server that it has no reason to trust, and says
