@@ -17,6 +17,10 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
+// handshakeBuffer is what gorilla is given to write with: it writes only the
+// handshake, and what it says by itself of malformed frames.
+const handshakeBuffer = 1 << 10
+
 // dial makes the WebSocket handshake.
 func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error) {
 	input := new(link.Input)
@@ -37,7 +41,8 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 		},
 		Subprotocols:      []string{subprotocol},
 		EnableCompression: c.s.cfg.Compression,
-		WriteBufferSize:   16 << 10,
+		ReadBufferSize:    link.ReadBufferSize,
+		WriteBufferSize:   handshakeBuffer,
 	}
 	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, nil)
 	if err == nil {
@@ -46,7 +51,7 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
 			PingEvery:  pingEvery,
 			Client:     true,
-			Deflate:    wsframe.NamesDeflate(resp.Header),
+			Deflate:    wsframe.AgreesToDeflate(resp.Header),
 		})
 		return l, conn.Subprotocol() == subprotocol, nil
 	}

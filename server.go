@@ -323,6 +323,7 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		srv.serveEndpoint(run, w, r)
 		return
 	}
+	deflate := wsframe.OfferDeflate(r.Header) && srv.s.cfg.Compression
 	input := new(link.Input)
 	conn, err := srv.upgrader.Upgrade(input.Watch(w), r, nil) // answers by itself if it fails
 	if err != nil {
@@ -334,7 +335,7 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	p.link = link.New(conn, input, link.Options{
 		MaxMessage:  srv.s.cfg.MaxMessageSize,
 		MaxQueued:   srv.s.cfg.MaxQueuedBytes,
-		Deflate:     srv.s.cfg.Compression && wsframe.NamesDeflate(r.Header), // then gorilla agrees to it
+		Deflate:     deflate,
 		BeforeFlush: p.endBurst,
 	})
 	// On a goroutine of its own, for that of net/http holds much memory that is

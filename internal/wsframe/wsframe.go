@@ -5,6 +5,7 @@ package wsframe
 import (
 	"encoding/binary"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -29,9 +30,8 @@ const (
 	MaxHeader = 10
 )
 
-// AppendHeader appends the header of a frame of n bytes that is a whole message. Its
-// op may have Deflated, and is 0 or Masked in the second byte; the mask is not
-// appended.
+// AppendHeader appends the header of a frame of n bytes that is a whole message. The
+// op may have Deflated added; masked is 0 or Masked. A mask is not appended.
 func AppendHeader(b []byte, op byte, n int, masked byte) []byte {
 	first := Final | op
 	switch {
@@ -51,14 +51,35 @@ func AppendUnmasked(b []byte, op byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// NamesDeflate reports whether the headers of a handshake name permessage-deflate:
-// a client's offer it, or a server's agree to it.
-func NamesDeflate(h http.Header) bool {
-	for extension := range strings.SplitSeq(strings.Join(h.Values("Sec-WebSocket-Extensions"), ","), ",") {
-		name, _, _ := strings.Cut(extension, ";")
-		if strings.TrimSpace(name) == "permessage-deflate" {
-			return true
+const (
+	extensions = "Sec-WebSocket-Extensions"
+	deflate    = "permessage-deflate"
+)
+
+// OfferDeflate reports whether a client offers permessage-deflate in the headers of
+// its handshake, in a way that can be agreed to, and leaves no other offer there.
+// Then who reads them next cannot see it otherwise.
+func OfferDeflate(h http.Header) bool {
+	offered := slices.ContainsFunc(deflates(h), func(params string) bool {
+		return !strings.Contains(params, "server_max_window_bits") // what is sent here takes them all
+	})
+	h.Del(extensions)
+	if offered {
+		h.Set(extensions, deflate)
+	}
+	return offered
+}
+
+// AgreesToDeflate reports whether a server agrees to permessage-deflate in the
+// headers of its answer.
+func AgreesToDeflate(h http.Header) bool { return len(deflates(h)) > 0 }
+
+// deflates returns the parameters of each time that permessage-deflate is named.
+func deflates(h http.Header) (params []string) {
+	for extension := range strings.SplitSeq(strings.Join(h.Values(extensions), ","), ",") {
+		if name, rest, _ := strings.Cut(extension, ";"); strings.TrimSpace(name) == deflate {
+			params = append(params, rest)
 		}
 	}
-	return false
+	return params
 }

@@ -97,15 +97,26 @@ func TestDeflateConcurrently(t *testing.T) {
 	running.Wait()
 }
 
-func TestNamesDeflate(t *testing.T) {
+func TestOfferDeflate(t *testing.T) {
 	for want, lists := range map[bool][][]string{
-		true:  {{"permessage-deflate"}, {"x-other", "permessage-deflate; client_max_window_bits"}, {"x; a=b , permessage-deflate;server_no_context_takeover"}},
-		false: {nil, {"x-permessage-deflate"}, {"permessage-deflates"}, {"x; permessage-deflate"}},
+		true:  {{"permessage-deflate"}, {"x-other", "permessage-deflate; client_max_window_bits"}, {"x; a=b , permessage-deflate;server_no_context_takeover"}, {"permessage-deflate; server_max_window_bits=10, permessage-deflate"}, {"permessage-deflate;"}, {`x="a`, "permessage-deflate"}},
+		false: {nil, {"x-permessage-deflate"}, {"permessage-deflates"}, {"x; permessage-deflate"}, {"permessage-deflate; server_max_window_bits=10"}},
 	} {
 		for _, values := range lists {
-			if got := wsframe.NamesDeflate(http.Header{"Sec-Websocket-Extensions": values}); got != want {
-				t.Errorf("%q: got %v", values, got)
+			h := http.Header{"Sec-Websocket-Extensions": values}
+			got := wsframe.OfferDeflate(h)
+			left := strings.Join(h.Values("Sec-WebSocket-Extensions"), ",")
+			if got != want || (left == "permessage-deflate") != want || !want && left != "" {
+				t.Errorf("%q: got %v, and %q is left", values, got, left)
 			}
+		}
+	}
+}
+
+func TestAgreesToDeflate(t *testing.T) {
+	for value, want := range map[string]bool{"": false, "permessage-deflate; server_no_context_takeover; client_no_context_takeover": true, "x-permessage-deflate": false, "permessage-deflate; server_max_window_bits=10": true} {
+		if got := wsframe.AgreesToDeflate(http.Header{"Sec-Websocket-Extensions": {value}}); got != want {
+			t.Errorf("%q: got %v", value, got)
 		}
 	}
 }
