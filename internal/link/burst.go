@@ -12,9 +12,9 @@ type burst struct {
 	touched []*Link            // where something was forwarded to since the last Flush
 }
 
-// smallMessage is what a connection has for a message of which only a part has
-// come. It is no more than others have anyway: whoever sends half a message and
-// no more should not hold much.
+// smallMessage is what a connection has at first for a message of which only a part
+// has come: whoever sends a little of one, and no more, should not hold much. Who
+// sends more of it holds a block, and then up to twice what he has sent.
 const smallMessage = 4 << 10
 
 var bursts = sync.Pool{New: func() any { return new(burst) }}
@@ -34,19 +34,26 @@ func (b *burst) leaveBlock() {
 }
 
 // larger returns more room for a message, of which it copies what is there: a
-// block, and after that memory of its own.
-func (b *burst) larger(full []byte) (room []byte) {
+// block, and after that memory of its own, of so many bytes at most.
+func (b *burst) larger(full []byte, most int) (room []byte) {
 	if len(full) < blockBytes {
 		b.large = newBlock()
 		room = b.large.data[:]
 		copy(room, full)
 		return room
 	}
-	room = make([]byte, 2*len(full))
+	room = make([]byte, min(2*len(full), most))
 	copy(room, full)
 	b.large.release()
 	b.large = nil
 	return room
+}
+
+// shrink gives up what is not needed of the middle of a message.
+func (b *burst) shrink() {
+	if cap(b.touched) > fewTouched {
+		b.touched = nil
+	}
 }
 
 // endMessage gives up the room of a large message, after it was handled.
@@ -60,6 +67,9 @@ func (l *Link) endBurst() {
 	if l.burst != nil {
 		l.burst.leaveBlock()
 		l.burst.endMessage()
+		if cap(l.burst.touched) > keptTouched {
+			l.burst.touched = nil
+		}
 		bursts.Put(l.burst)
 		l.burst = nil
 	}

@@ -1,8 +1,6 @@
 package link
 
 import (
-	"github.com/gorilla/websocket"
-
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
@@ -35,6 +33,6 @@ func (f *Frame) deflate() bool {
 		return false
 	}
 	frame := make([]byte, 0, len(out)+wsframe.MaxHeader)
-	f.deflated = append(wsframe.AppendHeader(frame, wsframe.Deflated|websocket.TextMessage, len(out), 0), out...)
+	f.deflated = append(wsframe.AppendHeader(frame, wsframe.Deflated|wsframe.OpText, len(out), 0), out...)
 	return true
 }

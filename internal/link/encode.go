@@ -8,8 +8,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
@@ -68,7 +66,7 @@ func (r *writeRoom) encode(chunk []message, opts *Options, apart bool) {
 	for _, m := range chunk {
 		before := len(out)
 		op, data := m.op, m.data
-		if opts.Deflate && !m.framed && op == websocket.TextMessage {
+		if opts.Deflate && !m.framed && op == wsframe.OpText {
 			if smaller := deflate(data); smaller != nil {
 				op, data = wsframe.Deflated|op, smaller
 			}
@@ -83,12 +81,12 @@ func (r *writeRoom) encode(chunk []message, opts *Options, apart bool) {
 		case opts.Client:
 			out = appendMasked(out, op, data)
 		case apart && len(data) >= largeMessage:
-			out = wsframe.AppendHeader(out, byte(op), len(data), 0)
+			out = wsframe.AppendHeader(out, op, len(data), 0)
 			r.cuts = append(r.cuts, len(out))
 			parts = append(parts, nil, data) // nil, for out may still move
 			end += len(data)
 		default:
-			out = append(wsframe.AppendHeader(out, byte(op), len(data), 0), data...)
+			out = append(wsframe.AppendHeader(out, op, len(data), 0), data...)
 		}
 		end += len(out) - before
 		r.ends = append(r.ends, end)
@@ -133,9 +131,9 @@ func (r *writeRoom) rest(from, n int) *rest {
 
 // appendMasked appends a frame of a client. The source is Go's own, which is
 // seeded by the system and strong enough (RFC 6455 10.3).
-func appendMasked(b []byte, op int, data []byte) []byte {
+func appendMasked(b []byte, op byte, data []byte) []byte {
 	key := rand.Uint32()
-	b = binary.LittleEndian.AppendUint32(wsframe.AppendHeader(b, byte(op), len(data), wsframe.Masked), key)
+	b = binary.LittleEndian.AppendUint32(wsframe.AppendHeader(b, op, len(data), wsframe.Masked), key)
 	begin := len(b)
 	b = append(b, data...)
 	masked := b[begin:]

@@ -10,6 +10,12 @@ const (
 	// mostPasses is how many times in a row who writes takes what was queued
 	// meanwhile. He has something else to do.
 	mostPasses = 4
+	// mostTouched bounds what a Link has touched between two flushes. Targets may
+	// be there more than once, if others forward to them meanwhile.
+	mostTouched = 1 << 17
+	// keptTouched is for how many of them there is room afterwards, and
+	// fewTouched while half a message waits for the rest.
+	keptTouched, fewTouched = 1 << 14, 64
 	// extendEvery is how often the time for writing is extended: not for each
 	// write, which would cost more than it is worth.
 	extendEvery = 10 * time.Second
@@ -39,8 +45,12 @@ func (l *Link) Flush() {
 	if l.burst == nil {
 		return
 	}
-	b := l.burst
-	b.leaveBlock()
+	l.burst.leaveBlock()
+	l.burst.writeTouched(l)
+}
+
+// writeTouched writes where something was forwarded to by l.
+func (b *burst) writeTouched(l *Link) {
 	if len(b.touched) == 0 {
 		return
 	}
@@ -205,9 +215,10 @@ func (l *Link) writeWaiting(parts net.Buffers) (n int, err error) {
 }
 
 // endDeadline lets no time for writing run while nothing waits: a write that
-// does not wait would fail, too, when it is over.
+// does not wait would fail, too, when it is over, and so would what TLS answers
+// by itself.
 func (l *Link) endDeadline() {
-	if l.input.raw != nil && !l.extended.IsZero() {
+	if !l.extended.IsZero() {
 		l.extended = time.Time{}
 		_ = l.socket.Conn.SetWriteDeadline(time.Time{})
 	}

@@ -3,8 +3,6 @@ package link
 import (
 	"bytes"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
@@ -31,7 +29,7 @@ func (l *Link) NewFrame(data []byte) Frame {
 	size := len(data) + wsframe.MaxHeader
 	b := l.beginBurst()
 	if size > largestCopied {
-		frame := append(wsframe.AppendHeader(make([]byte, 0, size), websocket.TextMessage, len(data), 0), data...)
+		frame := append(wsframe.AppendHeader(make([]byte, 0, size), wsframe.OpText, len(data), 0), data...)
 		return Frame{bytes: frame, text: frame[len(frame)-len(data):]}
 	}
 	if b.out != nil && b.out.used+size > blockBytes {
@@ -41,7 +39,7 @@ func (l *Link) NewFrame(data []byte) Frame {
 		b.out = newBlock()
 	}
 	begin := b.out.used
-	frame := append(wsframe.AppendHeader(b.out.data[begin:begin], websocket.TextMessage, len(data), 0), data...)
+	frame := append(wsframe.AppendHeader(b.out.data[begin:begin], wsframe.OpText, len(data), 0), data...)
 	b.out.used += len(frame)
 	return Frame{bytes: frame, text: frame[len(frame)-len(data):], block: b.out, begin: begin}
 }
@@ -64,6 +62,9 @@ func (f *Frame) copy() []byte {
 // after the other in the block, and are one entry of its queue.
 func (l *Link) Forward(to *Link, f *Frame) error {
 	compressed := to.opts.Deflate && f.deflate()
+	if b := l.beginBurst(); len(b.touched) >= mostTouched {
+		b.writeTouched(l)
+	}
 	to.mu.Lock()
 	defer to.mu.Unlock()
 	if err := to.acceptLocked(len(f.text)); err != nil {
@@ -71,19 +72,18 @@ func (l *Link) Forward(to *Link, f *Frame) error {
 	}
 	switch {
 	case compressed:
-		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.deflated})
+		_ = to.enqueue(message{op: wsframe.OpText, framed: true, data: f.deflated})
 	case f.block == nil || to.draining || to.input.raw == nil:
-		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.copy()})
+		_ = to.enqueue(message{op: wsframe.OpText, framed: true, data: f.copy()})
 	case !to.extendLast(f):
 		f.block.refs.Add(1)
-		_ = to.enqueue(message{op: websocket.TextMessage, framed: true, data: f.bytes, block: f.block, begin: f.begin})
+		_ = to.enqueue(message{op: wsframe.OpText, framed: true, data: f.bytes, block: f.block, begin: f.begin})
 	default:
 		to.bytes += len(f.bytes)
 	}
 	if to.flusher != l {
 		to.flusher = l
-		b := l.beginBurst()
-		b.touched = append(b.touched, to)
+		l.burst.touched = append(l.burst.touched, to)
 	}
 	return nil
 }

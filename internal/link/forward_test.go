@@ -15,6 +15,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // relay is a server whose links forward all that they get to one target, and
@@ -244,21 +245,42 @@ func TestMalformedFrame(t *testing.T) {
 		"long ping":    "\x89\xfe\x00\x7e\x00\x00\x00\x00" + strings.Repeat("x", 126),
 	} {
 		l, peer, ended := pair(t, roomy, nil)
-		if err := l.Send([]byte("before")); err != nil {
-			t.Fatal(err)
-		}
-		_, data, err := peer.ReadMessage()
-		if err != nil || string(data) != "before" {
-			t.Errorf("%s: %q, %v", name, data, err)
+		for range 100 { // more than sockets take
+			if err := l.Send([]byte(unruly)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if _, err := peer.NetConn().Write([]byte(bytes)); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := peer.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseProtocolError) {
+		err := error(nil)
+		for data := []byte(unruly); err == nil; _, data, err = peer.ReadMessage() {
+			if string(data) != unruly {
+				t.Fatalf("%s: %d bytes in a message", name, len(data))
+			}
+		}
+		if !websocket.IsCloseError(err, websocket.CloseProtocolError) {
 			t.Errorf("%s: the peer got %v", name, err)
 		}
 		if err := testkit.Receive(t, ended); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// So is one whose compressed messages cannot be inflated.
+func TestMalformedDeflate(t *testing.T) {
+	if way != deflating {
+		return // it is a reserved bit then
+	}
+	_, peer, ended := pair(t, roomy, nil)
+	if _, err := peer.NetConn().Write(wsframe.AppendUnmasked(nil, wsframe.Deflated|wsframe.OpText, []byte("no deflate"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := peer.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseInvalidFramePayloadData) {
+		t.Errorf("the peer got %v", err)
+	}
+	if err := testkit.Receive(t, ended); err == nil {
+		t.Error("no error")
 	}
 }

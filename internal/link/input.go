@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// ReadBufferSize is what gorilla is to be given as its own read buffer: below
-	// it lies that of the Input, which is there only while it is needed.
+	// ReadBufferSize is what gorilla is to be given as its own read buffer, at
+	// both ends: below it lies that of the Input, which is there only while it is
+	// needed.
 	ReadBufferSize = 128
 	// ownBuffer is how large an Input's buffer is that cannot be given back while
 	// it waits.
@@ -158,10 +159,10 @@ func (i *Input) release() {
 type inputConn struct {
 	net.Conn
 	input *Input
-	// lastWords is what gorilla has written by itself, on the reading goroutine,
-	// after link.New: the close frame with which it answers a peer that breaks the
+	ours  bool // whether a link writes, after the handshake, and gorilla may not
+	// lastWords is what gorilla would have written by itself, on the reading
+	// goroutine: the close frame with which it answers a peer that breaks the
 	// rules. It must take its turn after what is being written.
-	ours      bool
 	lastWords []byte
 }
 

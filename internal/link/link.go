@@ -34,6 +34,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/fifo"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 const (
@@ -81,7 +82,7 @@ func (e *CloseError) Error() string {
 // Options are a link's limits, and what is known of its connection.
 type Options struct {
 	MaxMessage int           // bytes of one incoming message, after inflation
-	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each entry of the queue
+	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each entry of the queue; what is no plain socket may have 640 KiB more
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
 	Client     bool          // whether this is the client's end, which must mask what it writes
 	Deflate    bool          // whether the ends have agreed on permessage-deflate, without context takeover
@@ -211,6 +212,9 @@ func (l *Link) noteDrained() {
 func (l *Link) failLocked(err error) {
 	l.closeLocked(err)
 	l.drop(l.end.reason)
+	for _, m := range l.queue.All() { // a close frame
+		l.bytes -= m.cost()
+	}
 	l.queue = nil
 	l.noteDrained()
 	l.mu.Unlock()
@@ -297,5 +301,5 @@ func closeFrame(code int, reason string) message {
 	for len(reason) > room || !utf8.ValidString(reason) {
 		reason = reason[:len(reason)-1]
 	}
-	return message{op: websocket.CloseMessage, data: websocket.FormatCloseMessage(code, reason)}
+	return message{op: wsframe.OpClose, data: websocket.FormatCloseMessage(code, reason)}
 }

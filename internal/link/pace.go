@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gorilla/websocket"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // pace is what a link has that sends pings.
@@ -45,7 +45,7 @@ func (l *Link) beat() {
 		return
 	}
 	if !now.Before(l.pace.pingAt) {
-		_ = l.enqueue(message{op: websocket.PingMessage})
+		_ = l.enqueue(message{op: wsframe.OpPing})
 		l.pace.pingAt = now.Add(l.opts.PingEvery)
 	}
 	l.pace.timer.Reset(min(next, l.pace.pingAt.Sub(now)))

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"sync"
 
-	"github.com/gorilla/websocket"
-
 	"github.com/crosscomm/crosscomm-go/internal/fifo"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // messageOverhead is what a message in the queue costs beside its bytes, roughly.
@@ -16,7 +16,7 @@ const messageOverhead = 64
 
 // message is one in the queue.
 type message struct {
-	op     int  // websocket.TextMessage or a control frame
+	op     byte // wsframe.OpText or a control frame
 	framed bool // whether data has headers already; then it may be several messages
 	data   []byte
 	block  *block  // where data lies, with a reference for this message; nil for elsewhere
@@ -79,7 +79,7 @@ func (l *Link) Send(data []byte) error {
 	l.mu.Lock()
 	err := l.acceptLocked(len(data))
 	if err == nil {
-		err = l.enqueue(message{op: websocket.TextMessage, data: data})
+		err = l.enqueue(message{op: wsframe.OpText, data: data})
 	}
 	l.mu.Unlock()
 	if err == nil {
@@ -96,7 +96,7 @@ func (l *Link) Send(data []byte) error {
 func (l *Link) Write(ctx context.Context, data []byte) error {
 	w := &waiter{written: make(chan error, 1), data: data}
 	l.mu.Lock()
-	err := l.enqueue(message{op: websocket.TextMessage, waiter: w})
+	err := l.enqueue(message{op: wsframe.OpText, waiter: w})
 	l.mu.Unlock()
 	if err != nil {
 		return err
@@ -143,14 +143,22 @@ func (l *Link) acceptLocked(size int) error {
 
 // refusal is acceptLocked for the queue as it is.
 func (l *Link) refusal(size int) error {
+	bound := l.opts.MaxQueued
+	if l.input.raw == nil && bound < math.MaxInt-mostAtOnce {
+		bound += mostAtOnce // the goroutine needs its time to write
+	}
 	switch {
 	case l.closing.Load():
 		return ErrClosed
-	case l.bytes+size > l.opts.MaxQueued && l.bytes > 0:
+	case l.bytes+size > bound && l.bytes > 0:
 		return ErrFull
 	}
 	return nil
 }
+
+// mostAtOnce is what a link's input may bring for another one between two flushes,
+// with the allowance for each message.
+const mostAtOnce = 2 * (mostAhead + 1) * blockBytes
 
 // enqueue must be called with mu held.
 func (l *Link) enqueue(m message) error {
@@ -177,7 +185,7 @@ func (l *Link) take(chunk []message) []message {
 		return chunk
 	}
 	if l.pong != nil {
-		chunk = append(chunk, message{op: websocket.PongMessage, data: []byte(*l.pong)})
+		chunk = append(chunk, message{op: wsframe.OpPong, data: []byte(*l.pong)})
 		l.bytes += chunk[0].cost()
 		l.pong = nil
 	}
@@ -210,7 +218,7 @@ func (l *Link) drop(err error) {
 	queue := l.queue
 	l.queue = nil
 	for _, m := range queue.All() {
-		if m.op == websocket.CloseMessage {
+		if m.op == wsframe.OpClose {
 			l.queue = new(fifo.Queue[message])
 			l.queue.Push(m)
 			continue

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // readLoop returns when reading is over: the peer closed, the socket broke, or
@@ -48,7 +50,11 @@ func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
 // beforeWait is called by the reading goroutine before it waits for input.
 func (l *Link) beforeWait() {
 	l.Flush()
-	if l.burst != nil && !l.burst.partial {
+	switch {
+	case l.burst == nil:
+	case l.burst.partial:
+		l.burst.shrink()
+	default:
 		l.endBurst()
 	}
 }
@@ -67,7 +73,7 @@ func (l *Link) readFailed(err error) error {
 	case errors.Is(err, websocket.ErrReadLimit):
 		err = l.tooBig()
 	case l.socket.lastWords != nil: // malformed frames
-		l.refuse(err, message{op: websocket.CloseMessage, framed: true, data: l.socket.lastWords})
+		l.refuse(err, message{op: wsframe.OpClose, framed: true, data: l.socket.lastWords})
 	default: // or malformed deflate
 		l.refuse(err, closeFrame(websocket.CloseInvalidFramePayloadData, "malformed data"))
 	}
@@ -110,7 +116,7 @@ func (l *Link) readAll(r io.Reader) (data []byte, err error) {
 	n := 0
 	for {
 		if n == len(room) {
-			room = b.larger(room)
+			room = b.larger(room, l.opts.MaxMessage+1)
 		}
 		got, err := r.Read(room[n:min(len(room), l.opts.MaxMessage+1)])
 		n += got

@@ -161,9 +161,6 @@ func TestOneFrameForAll(t *testing.T) {
 
 // A burst of more than may wait for a peer does not close one that reads.
 func TestBurstOverTheBound(t *testing.T) {
-	if way != direct {
-		return // these write on a goroutine, which needs its time
-	}
 	opts := roomy
 	opts.MaxQueued = 10_000
 	r := newRelay(t, opts)
@@ -222,7 +219,7 @@ func TestHalfMessages(t *testing.T) {
 				return l.Send([]byte("x"))
 			})
 			if _, _, err := conns[i].ReadMessage(); err != nil || !pong {
-				t.Fatal(err)
+				t.Fatalf("%v, pong %v", err, pong)
 			}
 		}
 		perPeer = (heap() - before) / peers
