@@ -50,7 +50,8 @@ bench-smoke: ## every server under every load, briefly and with few clients; jud
 	cd bench && go run ./cmd/compare --smoke
 
 # Of the relay only: those of files are bench-files'.
-MICRO = go test -run '^$$' -bench 'Scan|Forward|Write|Route|Dispatch|Client' -benchmem . ./internal/frame ./internal/link
+MICRO = go test -run '^$$' -bench 'Scan|Forward|Write|Route|Dispatch|Client' -benchtime $(BENCHTIME) -benchmem . ./internal/frame ./internal/link
+BENCHTIME ?= 1s
 
 bench-micro: ## the Go benchmarks of scan, route, queue, dispatch and client; OLD=COMMIT compares them with that commit's
 ifndef OLD
@@ -59,7 +60,7 @@ else
 	@set -e; dir=$$(mktemp -d); trap 'git worktree remove --force $$dir/old; rm -rf $$dir' EXIT; \
 	git worktree add --quiet --detach $$dir/old $(OLD); \
 	for round in 1 2 3 4 5 6; do \
-		(cd $$dir/old && $(MICRO)) >>$$dir/old.txt || true; \
+		(cd $$dir/old && $(MICRO)) >>$$dir/old.txt || echo "in $(OLD) not all of them run"; \
 		$(MICRO) >>$$dir/new.txt; \
 	done; \
 	go run $(BENCHSTAT) $$dir/old.txt $$dir/new.txt

@@ -13,7 +13,7 @@ import (
 )
 
 type benchCommand struct {
-	Mode     string  `arg:"" enum:"p2p,fanout,idle" help:"p2p: clients get messages from a sender each. fanout: all get those of one sender. idle: they only stay connected."`
+	Mode     string  `arg:"" enum:"p2p,fanout,idle" help:"p2p: clients get messages from a sender each. fanout: all get those of one sender. idle: they only stay connected, after one message to all."`
 	Server   string  `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
 	Clients  int     `help:"How many clients: receivers, but for idle." default:"100" placeholder:"N"`
 	Size     size    `help:"The size of a message on the wire." default:"256B" placeholder:"SIZE"`
@@ -32,9 +32,9 @@ func (benchCommand) Help() string {
 A server with TLS has a wss:// address, and a certificate that this system trusts; SSL_CERT_FILE=FILE trusts those in the file in place of the system's (not on macOS and Windows). With --compress messages consist of words, of which large ones deflate to two fifths and those of 256 bytes to two thirds; --size is that before, and the latency includes what it takes here to compress and inflate them.
 
 Examples:
-  crosscomm bench p2p --clients 50 --in-flight 32 --pid $(pgrep -f "crosscomm server")
+  crosscomm bench p2p --clients 50 --in-flight 32 --pid $(pgrep -fn "crosscomm server")
   crosscomm bench fanout --clients 1000 --in-flight 16 --size 16KiB
-  crosscomm bench idle --clients 10000 --pid $(pgrep -f "crosscomm server")
+  crosscomm bench idle --clients 10000 --pid $(pgrep -fn "crosscomm server")
 
 With --json it prints one object: times in seconds, sizes in bytes, and null for what is not known.`
 }
@@ -88,7 +88,7 @@ type benchReport struct {
 	LoginSeconds      float64    `json:"login_seconds"`
 	LoginCPU          *float64   `json:"server_cpu_seconds_per_login"`
 	MemoryPerClient   *float64   `json:"server_memory_per_client"`
-	MemoryGrowth      *int64     `json:"server_memory_growth"` // while it was measured
+	MemoryGrowth      *int64     `json:"server_memory_growth"` // since all had logged in
 	Seconds           float64    `json:"seconds"`
 	ServerCPU         *float64   `json:"server_cpu_seconds"`
 	Sent              uint64     `json:"sent"`
@@ -139,8 +139,8 @@ func (r benchReport) print(out *printer) {
 	}
 	switch {
 	case r.CPUPerDelivery != nil:
-		out.line("  server: %.2f µs of processor time a delivery, %.0f %% of a processor, memory grown by %.1f MiB", micro(*r.CPUPerDelivery), 100**r.ServerCPU/r.Seconds, float64(*r.MemoryGrowth)/(1<<20))
+		out.line("  server: %.2f µs of processor time a delivery, %.0f %% of a processor, memory grown by %.1f MiB since the logins", micro(*r.CPUPerDelivery), 100**r.ServerCPU/r.Seconds, float64(*r.MemoryGrowth)/(1<<20))
 	case r.ServerCPU != nil:
-		out.line("  server: %.2f %% of a processor in %.1f s, memory grown by %.1f MiB", 100**r.ServerCPU/r.Seconds, r.Seconds, float64(*r.MemoryGrowth)/(1<<20))
+		out.line("  server: %.2f %% of a processor in %.1f s, memory grown by %.1f MiB since the logins", 100**r.ServerCPU/r.Seconds, r.Seconds, float64(*r.MemoryGrowth)/(1<<20))
 	}
 }

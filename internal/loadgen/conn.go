@@ -21,7 +21,7 @@ type conn struct {
 	net.Conn
 	id      string
 	deflate bool   // whether texts are compressed
-	most    int    // bytes of a text that was compressed, or comes in parts
+	most    int    // bytes of a text, and of a frame
 	buf     []byte // what was read, and is not handled yet
 	first   byte   // of the text whose parts are coming, or 0
 	parts   []byte // of that
@@ -50,7 +50,7 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 		}
 		return nil, err
 	}
-	if cfg.Compress && !wsframe.NamesDeflate(resp.Header) {
+	if cfg.Compress && !wsframe.AgreesToDeflate(resp.Header) {
 		ws.Close()
 		return nil, errors.New("the server does not agree to permessage-deflate")
 	}
@@ -112,7 +112,10 @@ func (c *conn) read(handle func(text []byte) error) (n int, err error) {
 	}
 	rest := c.buf
 	for {
-		op, payload, size := parse(rest)
+		op, payload, size, err := parse(rest, c.most)
+		if err != nil {
+			return n, err
+		}
 		if size == 0 {
 			break
 		}
@@ -182,28 +185,35 @@ func (c *conn) part(first byte, payload []byte) (last bool, err error) {
 }
 
 // parse returns the first byte, the payload and the size of the frame at the
-// beginning of b; a size of 0 says that it is not there whole.
-func parse(b []byte) (first byte, payload []byte, size int) {
+// beginning of b; a size of 0 says that it is not there whole. The error is that of
+// a frame that no server should send here.
+func parse(b []byte, most int) (first byte, payload []byte, size int, err error) {
 	if len(b) < 2 {
-		return 0, nil, 0
+		return 0, nil, 0, nil
 	}
-	header, n := 2, int(b[1]&0x7F)
+	header, n := 2, uint64(b[1]&^wsframe.Masked)
 	switch n {
 	case 126:
 		if header = 4; len(b) < header {
-			return 0, nil, 0
+			return 0, nil, 0, nil
 		}
-		n = int(binary.BigEndian.Uint16(b[2:]))
+		n = uint64(binary.BigEndian.Uint16(b[2:]))
 	case 127:
 		if header = 10; len(b) < header {
-			return 0, nil, 0
+			return 0, nil, 0, nil
 		}
-		n = int(binary.BigEndian.Uint64(b[2:]))
+		n = binary.BigEndian.Uint64(b[2:])
 	}
-	if n < 0 || len(b)-header < n {
-		return 0, nil, 0
+	switch {
+	case b[1]&wsframe.Masked != 0:
+		return 0, nil, 0, errors.New("the server masks its frames")
+	case n > uint64(most):
+		return 0, nil, 0, fmt.Errorf("a frame of %d bytes is larger than any that was sent", n)
+	case uint64(len(b)-header) < n:
+		return 0, nil, 0, nil
 	}
-	return b[0], b[header : header+n], header + n
+	size = header + int(n)
+	return b[0], b[header:size], size, nil
 }
 
 func closeError(payload []byte) error {

@@ -34,6 +34,8 @@ func TestParts(t *testing.T) {
 		"no first part":    {frames: frame(final|opMore, "a"), err: "mixed up"},
 		"two at a time":    {frames: frame(opText, "a") + frame(opText, "b"), err: "mixed up"},
 		"a binary message": {frames: frame(final|2, "a"), err: "not understood"},
+		"large frame":      {frames: "\x81\x7f\x00\x00\x01\x00\x00\x00\x00\x00", err: "1099511627776 bytes is larger"},
+		"masked":           {frames: "\x81\x81xxxxx", err: "masks"},
 		"too large":        {frames: frame(opText, strings.Repeat("a", 11)) + frame(final|opMore, strings.Repeat("b", 10)), err: "larger than"},
 	} {
 		server, client := net.Pipe()

@@ -17,8 +17,8 @@ func TestDeflate(t *testing.T) {
 	var plain bytes.Buffer
 	for range 3 {
 		frame := s.append(nil)
-		first, payload, size := parse(unmasked(t, frame))
-		if first != wsframe.Final|wsframe.Deflated|wsframe.OpText || size == 0 || bytes.HasSuffix(payload, []byte(wsframe.FlushTail)) {
+		first, payload, size, err := parse(unmasked(t, frame), 1<<20)
+		if err != nil || first != wsframe.Final|wsframe.Deflated|wsframe.OpText || size == 0 || bytes.HasSuffix(payload, []byte(wsframe.FlushTail)) {
 			t.Fatalf("a frame begins with %#x and has %q", first, payload)
 		}
 		if len(payload) < s.len()/5 || len(payload) > s.len()/2 {

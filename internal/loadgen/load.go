@@ -1,15 +1,14 @@
 package loadgen
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// settleTime is how long what is under way has to arrive at the end.
-const settleTime = 10 * time.Second
 
 // PairLoad has each client get messages from a sender of its own.
 func PairLoad(ctx context.Context, cfg Config) (Result, error) {
@@ -37,14 +36,20 @@ func FanOutLoad(ctx context.Context, cfg Config) (Result, error) {
 	return result, f.run(ctx, &result, []*flow{all})
 }
 
-// IdleLoad has clients that do nothing.
+// IdleLoad has clients that do nothing but send heartbeats, after one of them has
+// sent one message to all: what that leaves behind is growth.
 func IdleLoad(ctx context.Context, cfg Config) (Result, error) {
 	var result Result
 	f, err := newFleet(ctx, cfg, cfg.Clients, &result)
 	if err != nil {
 		return result, err
 	}
-	return result, f.run(ctx, &result, nil)
+	if cfg.Clients == 1 {
+		return result, f.run(ctx, &result, nil)
+	}
+	all := newFlow(f, f.conns[0], "all", f.conns[1:]...)
+	all.once = true
+	return result, f.run(ctx, &result, []*flow{all})
 }
 
 // flow is the messages of one sender, of which so many may be under way. Who
@@ -56,6 +61,7 @@ type flow struct {
 	receivers []*conn
 	checkers  []*checker
 	latency   *histogram
+	once      bool // whether one message is all, before it is measured
 
 	// arrived counts the receivers of each message that is under way, by its
 	// number.
@@ -134,21 +140,36 @@ func (w *flow) receive(i int) error {
 func (w *flow) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stopped = true
-	if w.left == 0 {
+	if !w.stopped && w.left == 0 {
 		close(w.drained)
 	}
+	w.stopped = true
 }
 
-// drain waits until all has arrived after stop.
-func (w *flow) drain() error {
-	select {
-	case <-w.drained:
-		return nil
-	case <-time.After(settleTime):
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return fmt.Errorf("%d messages of %s have not arrived everywhere within %v", w.left, w.sender.id, settleTime)
+// settleTime is how long what is under way has to arrive.
+func (f *fleet) settleTime() time.Duration { return cmp.Or(f.cfg.Settle, 10*time.Second) }
+
+// settle ends the flows, and waits until all that is under way has arrived, or the
+// run fails.
+func (f *fleet) settle(ctx context.Context, flows []*flow) {
+	for _, w := range flows {
+		w.stop() // all, before one is waited for
+	}
+	within := f.settleTime()
+	over := time.NewTimer(within)
+	defer over.Stop()
+	for _, w := range flows {
+		select {
+		case <-w.drained:
+		case <-ctx.Done():
+			f.fail(context.Cause(ctx))
+			return
+		case <-over.C:
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			f.fail(fmt.Errorf("%d messages of %s have not arrived everywhere within %v", w.left, w.sender.id, within))
+			return
+		}
 	}
 }
 
@@ -159,13 +180,21 @@ const heartbeatEvery = 15 * time.Second
 func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 	ctx, f.stop = context.WithCancel(ctx)
 	defer f.stop()
+	defer context.AfterFunc(ctx, f.close)() // whoever waits for a socket
+	within := f.settleTime()
+	stuck := time.AfterFunc(f.cfg.WarmUp+f.cfg.Duration+3*within, func() {
+		f.fail(errors.New("the server does not take what is sent to it"))
+	})
+	defer stuck.Stop()
 	ended := make(chan struct{})
 	var running sync.WaitGroup
-	read := func(c *conn, receive func() error) {
+	begin := func(c *conn, work func() error) {
 		running.Go(func() {
-			if err := receive(); err != nil {
+			if err := work(); err != nil {
 				select {
 				case <-ended:
+				case <-ctx.Done():
+					f.fail(context.Cause(ctx))
 				default:
 					f.fail(fmt.Errorf("client %s: %w", c.id, err))
 				}
@@ -176,12 +205,12 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 	for _, w := range flows {
 		for i, c := range w.receivers {
 			receiving[c] = true
-			read(c, func() error { return w.receive(i) })
+			begin(c, func() error { return w.receive(i) })
 		}
 	}
 	for _, c := range f.conns {
 		if !receiving[c] {
-			read(c, func() error {
+			begin(c, func() error {
 				for {
 					if _, err := c.read(func([]byte) error { return nil }); err != nil {
 						return err
@@ -192,8 +221,15 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 	}
 	running.Go(func() { f.beat(ctx, flows) })
 	for _, w := range flows {
-		if err := w.send(f.cfg.InFlight, 0); err != nil {
-			f.fail(err)
+		n := f.cfg.InFlight
+		if w.once {
+			n = 1
+		}
+		if err := w.send(n, 0); err != nil {
+			f.fail(cmp.Or(context.Cause(ctx), err))
+		}
+		if w.once {
+			f.settle(ctx, []*flow{w})
 		}
 	}
 	err := f.measure(ctx, result, func() (sent, delivered uint64) {
@@ -207,17 +243,10 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 		}
 	}, func() {
 		result.Latency = latencyOf(flows)
-		for _, w := range flows {
-			w.stop() // all, before one is waited for
-		}
-		for _, w := range flows {
-			if err := w.drain(); err != nil {
-				f.fail(err)
-			}
-		}
+		f.settle(ctx, flows)
 	})
-	f.stop()
 	close(ended)
+	f.stop()
 	f.close()
 	running.Wait()
 	return err
@@ -227,7 +256,7 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 func (f *fleet) beat(ctx context.Context, flows []*flow) {
 	sending := map[*conn]bool{}
 	for _, w := range flows {
-		sending[w.sender] = true
+		sending[w.sender] = !w.once
 	}
 	for wait(ctx, heartbeatEvery) == nil {
 		for _, c := range f.conns {

@@ -32,6 +32,7 @@ type Config struct {
 	InFlight int           // messages of a sender that may be under way
 	WarmUp   time.Duration // before it is measured
 	Duration time.Duration // that is measured
+	Settle   time.Duration // for what is under way at the end to arrive; 10 s if zero
 
 	PID int // of the server, for its processor time and memory; 0 for neither
 }
@@ -52,7 +53,7 @@ type ServerUse struct {
 	LoginCPU time.Duration // processor time for all logins
 	CPU      time.Duration // processor time in the measured time
 	Memory   int64         // by which it has grown until all had logged in, in bytes
-	Growth   int64         // by which it has grown further in the measured time, in bytes
+	Growth   int64         // by which it has grown further until the end of the measured time, in bytes
 }
 
 // Latency is how long deliveries have taken: from before the write of the
@@ -64,6 +65,8 @@ type fleet struct {
 	cfg     Config
 	conns   []*conn
 	process *process // nil if it is not known
+
+	loggedIn int64 // memory of the process when all had logged in
 
 	mu     sync.Mutex
 	failed error // the first
@@ -135,6 +138,7 @@ func newFleet(ctx context.Context, cfg Config, n int, result *Result) (*fleet, e
 	result.LoginTime = time.Since(began)
 	if f.process != nil {
 		after := f.process.usage()
+		f.loggedIn = after.memory
 		result.Server = &ServerUse{LoginCPU: after.cpu - before.cpu, Memory: after.memory - before.memory}
 	}
 	return f, nil
@@ -167,7 +171,7 @@ func (f *fleet) measure(ctx context.Context, result *Result, count func() (sent,
 	result.Sent, result.Delivered = sentNow-sent, deliveredNow-delivered
 	if f.process != nil {
 		after := f.process.usage()
-		result.Server.CPU, result.Server.Growth = after.cpu-before.cpu, after.memory-before.memory
+		result.Server.CPU, result.Server.Growth = after.cpu-before.cpu, after.memory-f.loggedIn
 	}
 	settle()
 	return f.err()

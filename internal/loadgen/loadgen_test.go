@@ -142,6 +142,7 @@ func TestFaultsAreFound(t *testing.T) {
 			}
 			return []string{text}
 		},
+		"1 messages of": func(int, string) []string { return nil }, // and no later one tells
 		none: func(n int, text string) []string { // the same JSON written otherwise is none
 			if n == 100 { // all but the last few have been checked by then
 				cancel(errors.New(none))
@@ -150,12 +151,46 @@ func TestFaultsAreFound(t *testing.T) {
 		},
 	} {
 		cfg := loadgen.Config{URL: badRelay(t, change), Name: "c", Clients: 1, Size: 256, InFlight: 4, Duration: testkit.Patience}
+		if strings.HasSuffix(want, "messages of") {
+			cfg.InFlight, cfg.Duration, cfg.Settle = 1, time.Millisecond, time.Millisecond
+		}
 		runCtx := context.Background() // what is found ends the run
 		if want == none {
 			runCtx = ctx
 		}
 		if _, err := loadgen.PairLoad(runCtx, cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
+
+// A server that lets clients in, and then reads no more, ends the run; so does the
+// end of the context while that is waited for.
+func TestServerThatReadsNothing(t *testing.T) {
+	stop := make(chan struct{})
+	var upgrader websocket.Upgrader
+	web := httptest.NewServer(handler(func(conn *websocket.Conn) {
+		if _, _, err := conn.ReadMessage(); err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.WriteMessage(websocket.TextMessage, []byte(`{"msg_type": "login_response"}`))
+		<-stop
+	}, &upgrader))
+	defer web.Close()
+	defer close(stop)
+	cfg := loadgen.Config{URL: "ws" + strings.TrimPrefix(web.URL, "http"), Name: "c", Clients: 2, Size: 1 << 20, InFlight: 32, Duration: time.Millisecond, Settle: 10 * time.Millisecond}
+	for name, load := range loads {
+		if _, err := load(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), "not take") && !strings.Contains(err.Error(), "not arrived") {
+			t.Errorf("%s: %v", name, err)
+		}
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cause := errors.New("enough")
+		slow := cfg
+		slow.Duration, slow.Settle = time.Hour, time.Hour
+		time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+		if _, err := load(ctx, slow); !errors.Is(err, cause) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -12,16 +12,17 @@ import (
 // them.
 func FuzzParse(f *testing.F) {
 	for _, n := range []int{0, 125, 126, 65535, 65536} {
-		f.Add(append(wsframe.AppendHeader(nil, wsframe.OpText, n, wsframe.Masked), bytes.Repeat([]byte("x"), n)...))
+		f.Add(append(wsframe.AppendHeader(nil, wsframe.OpText, n, 0), bytes.Repeat([]byte("x"), n)...), 100_000)
 	}
-	f.Add([]byte{0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF})
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Add([]byte{0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, 10)
+	f.Fuzz(func(t *testing.T, b []byte, most int) {
+		most &= 1<<30 - 1
 		for {
-			_, payload, size := parse(b)
-			if size == 0 {
+			_, payload, size, err := parse(b, most)
+			if size == 0 || err != nil {
 				return
 			}
-			if size > len(b) || len(payload) > size {
+			if size > len(b) || len(payload) > size || len(payload) > most {
 				t.Fatalf("a frame of %d bytes, with %d of payload, in %d", size, len(payload), len(b))
 			}
 			b = b[size:]

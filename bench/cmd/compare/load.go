@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // load is what servers are put under: the arguments of crosscomm bench.
@@ -64,6 +65,18 @@ func secureLoads() (all []load) {
 	return all
 }
 
+// idleDuration is how long at least idle clients are measured: some heartbeats of
+// each are sent then.
+const idleDuration = 20 * time.Second
+
+// duration is how long the load is measured, if it is to be at least that long.
+func (l load) duration(least time.Duration) time.Duration {
+	if l.mode == "idle" && least > smokeDuration {
+		return max(least, idleDuration)
+	}
+	return least
+}
+
 // connections is how many the load has.
 func (l load) connections() int {
 	switch l.mode {
@@ -87,7 +100,7 @@ func (l load) about() string {
 	case "fanout":
 		return fmt.Sprintf("one sender to %s receivers, %d of %s in flight", count(l.clients), l.inFlight, size)
 	}
-	return fmt.Sprintf("%s clients that do nothing", count(l.clients))
+	return fmt.Sprintf("%s clients that do nothing, after one message to all", count(l.clients))
 }
 
 // args are those of crosscomm bench.

@@ -115,7 +115,9 @@ const runTime = 3 * time.Minute
 // measure starts a server, has the generator load it, and returns what that
 // prints.
 func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.warmUp+p.duration+runTime)
+	duration := l.duration(p.duration)
+	most := p.warmUp + duration + runTime
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	dir, err := os.MkdirTemp(p.temp, "run-") // ours and pywayne leave a file
 	if err != nil {
@@ -127,7 +129,7 @@ func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessag
 	if err != nil {
 		return nil, fmt.Errorf("%s does not start: %w", c.name, err)
 	}
-	args := append(l.args(), "--server", c.url(address), "--warm-up", seconds(p.warmUp), "--duration", seconds(p.duration))
+	args := append(l.args(), "--server", c.url(address), "--warm-up", seconds(p.warmUp), "--duration", seconds(duration))
 	if runtime.GOOS == "linux" { // elsewhere nothing is known of processes
 		args = append(args, "--pid", strconv.Itoa(server.Cmd.Process.Pid))
 	}
@@ -145,7 +147,7 @@ func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessag
 	said := server.Stop()
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("it has not ended within %v%s", p.warmUp+p.duration+runTime, said)
+		return nil, fmt.Errorf("it has not ended within %v%s", most, said)
 	case err != nil:
 		return nil, fmt.Errorf("%s%s", stderr.String(), said)
 	}

@@ -49,7 +49,7 @@ func TestTables(t *testing.T) {
 		"\n| crosscomm | 2.00 | 1.00–3.00 | 1.00 | 123,456 | 1,000 | 3,000 |\n",
 		"\n| gws (failed in 1 of 3 rounds) | 4.00 | 4.00–4.00 | 0.38 | 123,456 |",
 		"\n- gws has failed in round 2: a message has arrived changed\n",
-		"\n### idle: 10,000 clients that do nothing\n",
+		"\n### idle: 10,000 clients that do nothing, after one message to all\n",
 		"\n| crosscomm | 10,000 | 2.00 | 2.00–2.00 | 1.00 | 50.0 | 50.0–50.0 | 1.00 | 10.0 | 1.00 |\n",
 		"\n| pywayne | 1,000 | 2.00 | 2.00–2.00 | 1.00 | 20,000 | 20,000–20,000 | 0.0025 |",
 		"\n- pywayne has 1,000 clients in the load idle",
