@@ -35,6 +35,7 @@ type peer struct {
 
 	// What is the same for all messages that come in at once.
 	now                 int64 // of the hub's clock; 0 for not looked at yet
+	verbose             bool  // whether each message is logged
 	received, delivered uint64
 
 	handling sync.Mutex // held while a message is handled
@@ -46,10 +47,12 @@ func (p *peer) log() *slog.Logger { return p.server.s.log.With("remote", fmt.Spr
 
 // debug logs what happens all the time.
 func (p *peer) debug(msg string, args ...any) {
-	if p.server.s.log.Enabled(p.run.ctx, slog.LevelDebug) {
+	if p.isVerbose() {
 		p.log().Debug(msg, args...)
 	}
 }
+
+func (p *peer) isVerbose() bool { return p.server.s.log.Enabled(p.run.ctx, slog.LevelDebug) }
 
 // closeTimeout is how long a client that the server disconnects has to take
 // what is queued for it.
@@ -88,7 +91,7 @@ func (p *peer) receive(data []byte, text bool) bool {
 		return true
 	}
 	if p.now == 0 {
-		p.now = p.server.hub.now()
+		p.now, p.verbose = p.server.hub.now(), p.isVerbose()
 	}
 	p.server.hub.alive(p, p.now)
 	switch t {
@@ -255,7 +258,7 @@ func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 		}
 	}
 	p.delivered += uint64(receivers)
-	if p.server.s.log.Enabled(p.run.ctx, slog.LevelDebug) {
+	if p.verbose {
 		p.log().Debug("routed", "type", string(f.Type), "from", p.id, "to", string(f.To), "bytes", len(data), "receivers", receivers)
 	}
 }

@@ -62,8 +62,8 @@ func (f *Frame) copy() []byte {
 // after the other in the block, and are one entry of its queue.
 func (l *Link) Forward(to *Link, f *Frame) error {
 	compressed := to.opts.Deflate && f.deflate()
-	if b := l.beginBurst(); len(b.touched) >= mostTouched {
-		b.writeTouched(l)
+	if len(l.burst.touched) >= mostTouched {
+		l.burst.writeTouched(l)
 	}
 	to.mu.Lock()
 	defer to.mu.Unlock()

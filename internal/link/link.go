@@ -26,6 +26,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,6 +140,9 @@ func New(conn *websocket.Conn, input *Input, opts Options) *Link {
 		opts:   opts,
 	}
 	l.socket.ours = true
+	if input.raw == nil && opts.MaxQueued < math.MaxInt-mostAtOnce {
+		l.opts.MaxQueued += mostAtOnce // the goroutine needs its time to write
+	}
 	input.beforeWait = l.beforeWait
 	return l
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"sync"
 
 	"github.com/crosscomm/crosscomm-go/internal/fifo"
@@ -130,27 +129,22 @@ func (l *Link) withdraw(ctx context.Context, w *waiter) error {
 // acceptLocked reports why a message of that size cannot be queued now, with mu
 // held, which it may give up meanwhile.
 func (l *Link) acceptLocked(size int) error {
-	err := l.refusal(size)
-	if err == ErrFull {
-		// What is queued may be there only because nobody has flushed it yet.
-		l.mu.Unlock()
-		l.write()
-		l.mu.Lock()
-		err = l.refusal(size)
+	if err := l.refusal(size); err != ErrFull {
+		return err
 	}
-	return err
+	// What is queued may be there only because nobody has flushed it yet.
+	l.mu.Unlock()
+	l.write()
+	l.mu.Lock()
+	return l.refusal(size)
 }
 
 // refusal is acceptLocked for the queue as it is.
 func (l *Link) refusal(size int) error {
-	bound := l.opts.MaxQueued
-	if l.input.raw == nil && bound < math.MaxInt-mostAtOnce {
-		bound += mostAtOnce // the goroutine needs its time to write
-	}
 	switch {
 	case l.closing.Load():
 		return ErrClosed
-	case l.bytes+size > bound && l.bytes > 0:
+	case l.bytes+size > l.opts.MaxQueued && l.bytes > 0:
 		return ErrFull
 	}
 	return nil

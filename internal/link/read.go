@@ -87,8 +87,10 @@ func (l *Link) readFailed(err error) error {
 
 // readMessage reads a message, and has it handled.
 func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool) error {
-	defer l.beginBurst().endMessage()
-	data, err := l.readAll(r)
+	b := l.beginBurst()
+	b.partial = true
+	defer b.endMessage()
+	data, err := l.readAll(b, r)
 	if err != nil {
 		return err
 	}
@@ -109,9 +111,7 @@ func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool
 
 // readAll reads a message, of which one too many bytes is the most. It lies in the
 // burst if it fits in there.
-func (l *Link) readAll(r io.Reader) (data []byte, err error) {
-	b := l.burst
-	b.partial = true
+func (l *Link) readAll(b *burst, r io.Reader) (data []byte, err error) {
 	room := b.small[:]
 	n := 0
 	for {
