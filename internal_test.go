@@ -3,6 +3,7 @@ package crosscomm
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"runtime"
@@ -117,5 +118,35 @@ func TestMarshalStates(t *testing.T) {
 		if err := yaml.Unmarshal(data, &got); err != nil || !maps.Equal(got, want) {
 			t.Errorf("%v: %v from\n%s", err, got, data)
 		}
+	}
+}
+
+// What cannot be a state file is told; one of very many clients is read in no time
+// that grows with their square.
+func TestParseStates(t *testing.T) {
+	for text, want := range map[string]string{
+		"- a\n":                              "line 1: it is no mapping",
+		"a: {status: x}\n'a': {status: y}\n": `line 2: "a" is there twice`,
+		"a: [1]\n":                           "cannot unmarshal",
+		"a: {last_seen: soon}\n":             "cannot unmarshal",
+		"a: {":                               "did not find",
+	} {
+		if states, err := parseStates([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, %v", text, states, err)
+		}
+	}
+	for _, text := range []string{"", "# nobody\n", "null\n", "{}\n"} {
+		if states, err := parseStates([]byte(text)); err != nil || len(states) != 0 {
+			t.Errorf("%q: got %v, %v", text, states, err)
+		}
+	}
+	var many strings.Builder
+	const count = 50_000
+	for i := range count {
+		fmt.Fprintf(&many, "client_%d:\n  status: offline\n  last_seen: %d.5\n", i, i)
+	}
+	states, err := parseStates([]byte(many.String()))
+	if err != nil || len(states) != count || states["client_7"] != (clientState{Status: statusOffline, LastSeen: 7.5}) {
+		t.Errorf("%d clients, %v", len(states), err)
 	}
 }
