@@ -83,7 +83,7 @@ func (l *Link) writeLocked(room *writeRoom) {
 	}
 	l.writing = true
 	l.writers.Add(1)
-	if l.input.raw == nil {
+	if !l.direct {
 		l.drainLater()
 		return
 	}
@@ -153,7 +153,7 @@ func (l *Link) drain() {
 			return
 		}
 		l.mu.Unlock()
-		room.encode(chunk, &l.opts, l.input.raw != nil)
+		room.encode(chunk, &l.opts, l.direct)
 		n, err := l.writeWaiting(room.parts)
 		l.mu.Lock()
 		l.settle(room, n, err)

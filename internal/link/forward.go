@@ -61,7 +61,7 @@ func (f *Frame) copy() []byte {
 // Messages that come in at once are often for the same receiver. Then they lie one
 // after the other in the block, and are one entry of its queue.
 func (l *Link) Forward(to *Link, f *Frame) error {
-	compressed := to.opts.Deflate && f.deflate()
+	compressed := to.deflate && f.deflate()
 	if len(l.burst.touched) >= mostTouched {
 		l.burst.writeTouched(l)
 	}
@@ -73,7 +73,7 @@ func (l *Link) Forward(to *Link, f *Frame) error {
 	switch {
 	case compressed:
 		_ = to.enqueue(message{op: wsframe.OpText, framed: true, data: f.deflated})
-	case f.block == nil || to.draining || to.input.raw == nil:
+	case f.block == nil || to.draining || !to.direct:
 		_ = to.enqueue(message{op: wsframe.OpText, framed: true, data: f.copy()})
 	case !to.extendLast(f):
 		f.block.refs.Add(1)

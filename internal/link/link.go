@@ -94,31 +94,35 @@ type Options struct {
 // A Link is a WebSocket connection. All methods but Run, NewFrame, Forward and Flush
 // may be called concurrently, also before Run.
 type Link struct {
-	conn   *websocket.Conn
-	input  *Input
-	opts   Options
-	socket *inputConn // what is written to, past gorilla
-
-	burst *burst // of the reading goroutine; nil while input is waited for
-
-	extended time.Time // of who writes: when the time for it was last extended
-
-	closing atomic.Bool // set with mu held
-
-	writers sync.WaitGroup // has one while writing is true
-
+	// Each message that is forwarded to a link looks at these: with thousands of
+	// receivers, it is cache lines that cost.
 	mu        sync.Mutex
-	queue     *fifo.Queue[message] // nil if it is empty
-	bytes     int                  // of the queue and of the messages being written
-	pong      *string              // the payload of a ping that is to be answered
-	rest      *rest                // what a socket has not taken at once; before the queue
+	closing   atomic.Bool          // set with mu held
+	direct    bool                 // whether what is written to is a plain socket; it never changes
+	deflate   bool                 // Options.Deflate
 	writing   bool                 // whether there is somebody who writes
 	draining  bool                 // whether he is a goroutine that may wait for the socket
-	readEnded bool                 // nothing is written any more
+	bound     int                  // of bytes; it never changes
+	bytes     int                  // of the queue and of the messages being written
+	queue     *fifo.Queue[message] // nil if it is empty
 	flusher   *Link                // who has this one among his touched; nil for nobody
-	end       *ending              // nil before closing
-	closed    chan struct{}        // closed when closing becomes true; nil before somebody wants it
-	pace      *pace                // nil if there are no pings
+	readEnded bool                 // nothing is written any more
+
+	// So are these guarded by mu.
+	rest   *rest         // what a socket has not taken at once; before the queue
+	pong   *string       // the payload of a ping that is to be answered
+	end    *ending       // nil before closing
+	closed chan struct{} // closed when closing becomes true; nil before somebody wants it
+	pace   *pace         // nil if there are no pings
+
+	writers  sync.WaitGroup // has one while writing is true
+	extended time.Time      // of who writes: when the time for it was last extended
+	burst    *burst         // of the reading goroutine; nil while input is waited for
+
+	conn   *websocket.Conn
+	socket *inputConn // what is written to, past gorilla
+	input  *Input
+	opts   Options
 }
 
 // ending is what a link has that is closing.
@@ -134,14 +138,17 @@ type ending struct {
 // over the input: that of a server by Watch, or of a client by Conn.
 func New(conn *websocket.Conn, input *Input, opts Options) *Link {
 	l := &Link{
-		conn:   conn,
-		socket: conn.NetConn().(*inputConn),
-		input:  input,
-		opts:   opts,
+		direct:  input.raw != nil,
+		deflate: opts.Deflate,
+		bound:   opts.MaxQueued,
+		conn:    conn,
+		socket:  conn.NetConn().(*inputConn),
+		input:   input,
+		opts:    opts,
 	}
 	l.socket.ours = true
-	if input.raw == nil && opts.MaxQueued < math.MaxInt-mostAtOnce {
-		l.opts.MaxQueued += mostAtOnce // the goroutine needs its time to write
+	if !l.direct && l.bound < math.MaxInt-mostAtOnce {
+		l.bound += mostAtOnce // the goroutine needs its time to write
 	}
 	input.beforeWait = l.beforeWait
 	return l

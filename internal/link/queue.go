@@ -144,7 +144,7 @@ func (l *Link) refusal(size int) error {
 	switch {
 	case l.closing.Load():
 		return ErrClosed
-	case l.bytes+size > l.opts.MaxQueued && l.bytes > 0:
+	case l.bytes+size > l.bound && l.bytes > 0:
 		return ErrFull
 	}
 	return nil
