@@ -37,13 +37,13 @@ cover:
 	go test -coverprofile=coverage.out -coverpkg=.,./internal/...,./ossserver/...,./cmd/... ./...
 	go tool cover -func=coverage.out | tail -1
 
-bench: ## our server beside others, three rounds of each load by turns: some 20 minutes; tables for docs/performance.md
+bench: ## our server beside others, three rounds of each load by turns: some 30 minutes; tables for docs/performance.md
 	cd bench && go run ./cmd/compare
 
 bench-growth: ## the same with 100, 1,000 and 10,000 clients: what a message, a connection and a login cost as they become more
 	cd bench && go run ./cmd/compare --growth
 
-bench-secure: ## with TLS and with permessage-deflate, beside both without and gorilla with the same: some 10 minutes
+bench-secure: ## with TLS and with permessage-deflate, beside both without and gorilla with the same: some 15 minutes
 	cd bench && go run ./cmd/compare --secure
 
 bench-smoke: ## every server under every load, briefly and with few clients; judges no time, and fails if a message is lost, changed or out of order

@@ -1,6 +1,7 @@
 package crosscomm_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math"
 	"os"
@@ -32,6 +33,8 @@ func TestConfigErrors(t *testing.T) {
 		"DataDir, which is empty":               {Role: crosscomm.Server, Quota: 1},
 		"MaxDownloadSize is neg":                {Role: crosscomm.Client, MaxDownloadSize: -1},
 		"less than BackoffMin":                  {Role: crosscomm.Client, BackoffMin: 2, BackoffMax: 1},
+		"must begin with wss":                   {Role: crosscomm.Client, URL: "ws://example.org", TLS: new(tls.Config)},
+		"tls.NewListener":                       {Role: crosscomm.Server, TLS: new(tls.Config)},
 	} {
 		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -51,6 +54,10 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	if !regexp.MustCompile(`^[0-9a-f]{12}_[0-9a-f]{8}$`).MatchString(c.ClientID()) {
 		t.Errorf("the client id is %q", c.ClientID())
+	}
+	secure, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, IP: "example.org", TLS: new(tls.Config)})
+	if err != nil || secure.Config().URL != "wss://example.org:9898/" {
+		t.Errorf("with TLS: %v, %+v", err, secure.Config())
 	}
 	s, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, DataDir: "data"})
 	if err != nil {

@@ -146,7 +146,7 @@ var contenders = []contender{
 var secure = []contender{
 	{name: ours + "-tls", dir: "embedded", args: tlsArgs, tls: true, note: "Names with -tls: with TLS 1.3, a full handshake (ECDSA P-256) in each login. crosscomm-tls and crosscomm-deflate are our library in a program of its own, and keep the file, too."},
 	{name: "gorilla-tls", dir: "gorilla", args: tlsArgs, tls: true},
-	{name: ours + "-deflate", dir: "embedded", args: deflateArgs, deflate: true, note: "Names with -deflate: with permessage-deflate, without context takeover, flate level 1. The messages are words then, and compressed for each receiver; the sizes are those before. The latency includes what that takes at both ends."},
+	{name: ours + "-deflate", dir: "embedded", args: deflateArgs, deflate: true, note: "Names with -deflate: with permessage-deflate, without context takeover, flate level 1. The messages are words then; the sizes are those before. The latency includes what that takes at both ends."},
 	{name: "gorilla-deflate", dir: "gorilla", args: deflateArgs, deflate: true},
 }
 
