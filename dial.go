@@ -21,24 +21,24 @@ import (
 // handshake, and what it says by itself of malformed frames.
 const handshakeBuffer = 1 << 10
 
+// openFunc opens a network connection, as net.Dialer's DialContext does.
+type openFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // dial makes the WebSocket handshake.
 func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error) {
 	input := new(link.Input)
+	watched := func(open openFunc) openFunc {
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := open(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return input.Conn(conn), nil
+		}
+	}
 	dialer := websocket.Dialer{
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := c.open(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return input.Conn(conn), nil
-		},
-		NetDialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := c.openSecure(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return input.Conn(conn), nil
-		},
+		NetDialContext:    watched(c.open),
+		NetDialTLSContext: watched(c.openSecure),
 		Subprotocols:      []string{subprotocol},
 		EnableCompression: c.s.cfg.Compression,
 		ReadBufferSize:    link.ReadBufferSize,

@@ -96,7 +96,7 @@ func newOSSStore(cfg OSSConfig, transport http.RoundTripper) (*ossStore, error) 
 }
 
 // newTransport makes the network of a store, without a proxy.
-func newTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error), secure *tls.Config) *http.Transport {
+func newTransport(dial openFunc, secure *tls.Config) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)

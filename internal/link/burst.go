@@ -17,6 +17,10 @@ type burst struct {
 // sends more of it holds a block, and then up to twice what he has sent.
 const smallMessage = 4 << 10
 
+// keptTouched is for how many touched links a burst keeps room that is not used, and
+// fewTouched is the same while half a message waits for the rest.
+const keptTouched, fewTouched = 1 << 14, 64
+
 var bursts = sync.Pool{New: func() any { return new(burst) }}
 
 // beginBurst returns the burst.
@@ -49,9 +53,9 @@ func (b *burst) larger(full []byte, most int) (room []byte) {
 	return room
 }
 
-// shrink gives up what is not needed of the middle of a message.
-func (b *burst) shrink() {
-	if cap(b.touched) > fewTouched {
+// shrink gives up the room for what is touched, if it is for more than so many.
+func (b *burst) shrink(kept int) {
+	if cap(b.touched) > kept {
 		b.touched = nil
 	}
 }
@@ -67,9 +71,7 @@ func (l *Link) endBurst() {
 	if l.burst != nil {
 		l.burst.leaveBlock()
 		l.burst.endMessage()
-		if cap(l.burst.touched) > keptTouched {
-			l.burst.touched = nil
-		}
+		l.burst.shrink(keptTouched)
 		bursts.Put(l.burst)
 		l.burst = nil
 	}

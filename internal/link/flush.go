@@ -13,9 +13,6 @@ const (
 	// mostTouched bounds what a Link has touched between two flushes. Targets may
 	// be there more than once, if others forward to them meanwhile.
 	mostTouched = 1 << 17
-	// keptTouched is for how many of them there is room afterwards, and
-	// fewTouched while half a message waits for the rest.
-	keptTouched, fewTouched = 1 << 14, 64
 	// extendEvery is how often the time for writing is extended: not for each
 	// write, which would cost more than it is worth.
 	extendEvery = 10 * time.Second

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -283,4 +284,36 @@ func TestMalformedDeflate(t *testing.T) {
 	if err := testkit.Receive(t, ended); err == nil {
 		t.Error("no error")
 	}
+}
+
+// Texts of 128 bytes and more are compressed, if that makes them smaller.
+func TestWhatIsCompressed(t *testing.T) {
+	if way != deflating {
+		return
+	}
+	l, peer, ended := pair(t, roomy, nil)
+	for text, want := range map[string]byte{strings.Repeat("x", 127): 0, strings.Repeat("x", 128): wsframe.Deflated, unruly[:128]: 0} {
+		if err := l.Send([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		header := make([]byte, 4)
+		if _, err := io.ReadFull(peer.NetConn(), header[:2]); err != nil {
+			t.Fatal(err)
+		}
+		n := int64(header[1])
+		if n == 126 {
+			if _, err := io.ReadFull(peer.NetConn(), header[2:]); err != nil {
+				t.Fatal(err)
+			}
+			n = int64(header[2])<<8 | int64(header[3])
+		}
+		if _, err := io.CopyN(io.Discard, peer.NetConn(), n); err != nil {
+			t.Fatal(err)
+		}
+		if header[0] != wsframe.Final|want|wsframe.OpText {
+			t.Errorf("%d bytes of %.3s…: the frame begins with %#x", len(text), text, header[0])
+		}
+	}
+	l.Close(1000, "", 0)
+	testkit.Receive(t, ended)
 }

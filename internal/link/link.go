@@ -95,11 +95,12 @@ type Options struct {
 // may be called concurrently, also before Run.
 type Link struct {
 	// Each message that is forwarded to a link looks at these: with thousands of
-	// receivers, it is cache lines that cost.
+	// receivers, it is cache lines that cost. All but those that never change are
+	// guarded by mu; closing may be read without it.
 	mu        sync.Mutex
 	closing   atomic.Bool          // set with mu held
 	direct    bool                 // whether what is written to is a plain socket; it never changes
-	deflate   bool                 // Options.Deflate
+	deflate   bool                 // Options.Deflate; it never changes
 	writing   bool                 // whether there is somebody who writes
 	draining  bool                 // whether he is a goroutine that may wait for the socket
 	bound     int                  // of bytes; it never changes
@@ -108,7 +109,7 @@ type Link struct {
 	flusher   *Link                // who has this one among his touched; nil for nobody
 	readEnded bool                 // nothing is written any more
 
-	// So are these guarded by mu.
+	// These are guarded by mu, too.
 	rest   *rest         // what a socket has not taken at once; before the queue
 	pong   *string       // the payload of a ping that is to be answered
 	end    *ending       // nil before closing

@@ -53,7 +53,7 @@ func (l *Link) beforeWait() {
 	switch {
 	case l.burst == nil:
 	case l.burst.partial:
-		l.burst.shrink()
+		l.burst.shrink(fewTouched)
 	default:
 		l.endBurst()
 	}

@@ -69,12 +69,12 @@ func secureLoads() (all []load) {
 // each are sent then.
 const idleDuration = 20 * time.Second
 
-// duration is how long the load is measured, if it is to be at least that long.
-func (l load) duration(least time.Duration) time.Duration {
-	if l.mode == "idle" && least > smokeDuration {
-		return max(least, idleDuration)
+// durationOf is how long a load of the mode is measured.
+func (o options) durationOf(mode string) time.Duration {
+	if mode == "idle" && !o.smoke {
+		return max(o.duration, idleDuration)
 	}
-	return least
+	return o.duration
 }
 
 // connections is how many the load has.

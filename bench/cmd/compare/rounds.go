@@ -115,7 +115,7 @@ const runTime = 3 * time.Minute
 // measure starts a server, has the generator load it, and returns what that
 // prints.
 func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessage, error) {
-	duration := l.duration(p.duration)
+	duration := p.durationOf(l.mode)
 	most := p.warmUp + duration + runTime
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestOptions(t *testing.T) {
@@ -22,6 +23,12 @@ func TestOptions(t *testing.T) {
 		if l.clients > smokeClients || l.inFlight == 0 || l.size < 256 {
 			t.Errorf("got %+v", l)
 		}
+	}
+	if d := o.durationOf("idle"); d != smokeDuration {
+		t.Errorf("idle clients are measured for %v", d)
+	}
+	if o := optionsOf(t, "--duration", "3s"); o.durationOf("idle") != idleDuration || o.durationOf("p2p") != 3*time.Second {
+		t.Errorf("idle clients are measured for %v, others for %v", o.durationOf("idle"), o.durationOf("p2p"))
 	}
 	o = optionsOf(t, "--growth")
 	if len(o.loads) != 9 || len(o.servers) != 3 {

@@ -108,7 +108,7 @@ func printTables(w io.Writer, o options, m machine, outcomes []outcome) error {
 func (o options) method() string {
 	return fmt.Sprintf("Each figure is the median of the rounds, here %d, in which the servers take turns, each a new process that is measured for %v (idle ones for %v) after %v to warm up. "+
 		"The load generator is on the same machine. The processor time is that of the server's process, user and system. "+
-		"“ours ÷ it” is the median of the rounds' ratios: below 1 ours takes less.", o.rounds, o.duration, (load{mode: "idle"}).duration(o.duration), o.warmUp)
+		"“ours ÷ it” is the median of the rounds' ratios: below 1 ours takes less.", o.rounds, o.duration, o.durationOf("idle"), o.warmUp)
 }
 
 // table prints what is known of a load.
