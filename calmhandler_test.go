@@ -40,7 +40,7 @@ func (h rudeHandler) Handle(context.Context, slog.Record) error {
 // a client, whatever they log meanwhile.
 func TestRudeLogHandler(t *testing.T) {
 	handler := rudeHandler{new(atomic.Int64), new(atomic.Pointer[testServer])}
-	server := startServer(t, crosscomm.Config{Logger: slog.New(handler), MaxQueuedBytes: 16 << 10})
+	server := startServer(t, crosscomm.Config{Logger: slog.New(handler), Limits: crosscomm.Limits{QueuedBytes: 16 << 10}})
 	handler.server.Store(server)
 	slow, other := loginRaw(t, server.addr, "slow"), loginRaw(t, server.addr, "other")
 	text := frameOf("other", "slow", "text", `"`+strings.Repeat("x", 100_000)+`"`)

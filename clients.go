@@ -75,7 +75,8 @@ func (p *peer) listClients(f frame.Frame) {
 	list := ClientList{Clients: p.server.hub.list(onlyOnline), OnlyShowOnline: onlyOnline}
 	list.TotalCount = len(list.Clients)
 	response, err := p.server.listResponse(p.id, list)
-	if limit := p.server.s.cfg.MaxMessageSize; err == nil && len(response) > limit {
+	p.listed += list.TotalCount
+	if limit := min(p.server.s.cfg.MaxMessageSize, p.takes); err == nil && len(response) > limit {
 		// It would cost the receiver its link. Those who are online come
 		// first, then those seen last; total_count tells that some are missing.
 		slices.SortStableFunc(list.Clients, func(a, b ClientInfo) int {

@@ -76,6 +76,7 @@ func TestHeartbeatTimeout(t *testing.T) {
 		defer stop()
 		raw := rawOn(t, network, "raw")
 		defer raw.Close()
+		go raw.discard() // and answer pings
 		ours := clientOn(t, network, "ours", crosscomm.Config{})
 		if err := ours.Login(context.Background()); err != nil {
 			t.Fatal(err)
@@ -115,8 +116,33 @@ func TestHeartbeatTimeout(t *testing.T) {
 	})
 }
 
+// A client that has timed out, and does not answer pings either, is closed: after a
+// minute of silence it is pinged every half a minute, for a minute.
+func TestSilentPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		_, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true})
+		defer stop()
+		answering, silent := rawOn(t, network, "answering"), rawOn(t, network, "silent")
+		go answering.discard()
+		began, pings := time.Now(), 0
+		silent.SetPingHandler(func(string) error { pings++; return nil })
+		silent.patience = time.Hour
+		silent.closedWith(crosscomm.CloseSilent, "no sign of life")
+		if d := time.Since(began); d != 2*time.Minute || pings != 2 {
+			t.Errorf("after %v and %d pings", d, pings)
+		}
+		silent.Close()
+		<-time.After(time.Hour)
+		answering.write(frameOf("answering", "answering", "text", `"still here"`))
+		if err := answering.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Whoever connects and does not log in is closed after 10 s; who has logged in
-// and out is not.
+// and out after a minute.
 func TestLoginDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := testkit.NewPipes()
@@ -133,10 +159,17 @@ func TestLoginDeadline(t *testing.T) {
 		if d := time.Since(began); d != 10*time.Second {
 			t.Errorf("it took %v", d)
 		}
-		<-time.After(time.Minute)
+		<-time.After(49 * time.Second)
 		patient.write(frameOf("patient", "server", "login", "{}"))
 		if got := patient.read(); !strings.Contains(got, "login_response") {
 			t.Errorf("got %s", got)
+		}
+		patient.write(frameOf("patient", "server", "logout", "{}"))
+		began = time.Now()
+		patient.patience = time.Hour
+		patient.closedWith(crosscomm.CloseLoginTimeout, "no login within 1m0s")
+		if d := time.Since(began); d != time.Minute {
+			t.Errorf("it took %v", d)
 		}
 		patient.Close()
 		silent.Close()

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -38,7 +40,6 @@ const (
 	DefaultHeartbeatTimeout  = 60 * time.Second
 	DefaultStateFile         = "cross_comm_clients.yaml"
 	DefaultMaxMessageSize    = 1 << 20
-	DefaultMaxQueuedBytes    = 16 << 20
 	DefaultBackoffMin        = 500 * time.Millisecond
 	DefaultBackoffMax        = 30 * time.Second
 	DefaultMaxDownloads      = 4
@@ -67,7 +68,7 @@ type Config struct {
 	URL string
 
 	// ClientID is this client's name to all others. It must be unique, have at
-	// most 256 bytes and no control characters, and not be "all" or "server".
+	// most 256 bytes and no invisible characters, and not be "all" or "server".
 	// If empty, an id is made of the machine's MAC address and a random part,
 	// as in the original.
 	ClientID string
@@ -110,6 +111,36 @@ type Config struct {
 	// speaks TLS over a listener that does: see [Service.Serve].
 	TLS *tls.Config
 
+	// Token is what a client shows when it connects, and on a server what each
+	// client must show, whatever its id. It has no spaces, and should be random
+	// and of 20 characters at least. Our client sends it as "Authorization: Bearer
+	// TOKEN"; others can have "?token=TOKEN" in the address. Who has none, or
+	// another, is answered with 401.
+	Token Token
+	// TokenFile names a file with a token for each client of a server, as "id
+	// token" in each line, or "* token" for any id; Token counts besides. It is
+	// read when the server starts, and again when it changes; clients whose token
+	// is not there any more are disconnected then. A client that logs in with an
+	// id that is not its token's is closed with [CloseLoginRejected].
+	TokenFile string
+	// Authorize, if not nil, is asked besides: first about each handshake, before
+	// the id is known, with "" in its place, and then about each login. The
+	// request is the handshake's, without a body; its context ends with the
+	// server. An error turns the client away, by 401 or by [CloseLoginRejected],
+	// and its text is what the client is told. It may be called concurrently, and
+	// may block.
+	Authorize func(r *http.Request, clientID string) error
+	// AllowedOrigins are those whose web pages may connect to a server from a
+	// browser, such as "https://app.example.com", besides the server's own; "*"
+	// stands for all. Programs have no origin. The answer to others is 403.
+	AllowedOrigins []string
+	// TrustedProxies are the addresses of proxies in front of a server, of which it
+	// believes whom they have a request from (X-Forwarded-For): the [Limits] for
+	// an address are for that one then, and it is what the log tells.
+	TrustedProxies []netip.Prefix
+	// Limits are what a server grants to those who connect.
+	Limits Limits
+
 	// StateFile is where a server keeps the states of its clients, as YAML,
 	// under a lock on the file of the same name with ".lock" at its end:
 	// "cross_comm_clients.yaml" if empty. A relative name is one in DataDir.
@@ -139,11 +170,6 @@ type Config struct {
 	// wire: 1 MiB if zero, which is what the original peers take. A larger one
 	// that arrives costs its sender the connection (code 1009).
 	MaxMessageSize int
-	// MaxQueuedBytes bounds what a server holds for one client that reads more
-	// slowly than others send to it: 16 MiB if zero. A client that falls behind
-	// further is sent what is queued, if it still takes that, and then closed
-	// with [CloseTooSlow].
-	MaxQueuedBytes int
 	// Compression agrees to permessage-deflate, without context takeover, if
 	// the other side wants it. Messages of 128 bytes and more are compressed
 	// then; one for many receivers is compressed once for all of them. That
@@ -225,7 +251,6 @@ func (c Config) withDefaults() (Config, error) {
 	fill(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
 	fill(&c.StateFile, DefaultStateFile)
 	fill(&c.MaxMessageSize, DefaultMaxMessageSize)
-	fill(&c.MaxQueuedBytes, DefaultMaxQueuedBytes)
 	fill(&c.MaxDownloads, DefaultMaxDownloads)
 	fill(&c.EnvFile, ".env")
 	if c.Logger == nil {
@@ -246,6 +271,7 @@ func (c Config) withDefaults() (Config, error) {
 	case Server:
 		fill(&c.IP, "0.0.0.0")
 		fill(&c.ClientID, newClientID())
+		c.Limits = c.Limits.withDefaults()
 		if !filepath.IsAbs(c.StateFile) {
 			c.StateFile = filepath.Join(c.DataDir, c.StateFile)
 		}
@@ -283,7 +309,6 @@ func (c *Config) check() error {
 		"BackoffMin":        int64(c.BackoffMin),
 		"BackoffMax":        int64(c.BackoffMax),
 		"MaxMessageSize":    int64(c.MaxMessageSize),
-		"MaxQueuedBytes":    int64(c.MaxQueuedBytes),
 		"MaxDownloads":      int64(c.MaxDownloads),
 		"MaxDownloadSize":   c.MaxDownloadSize,
 		"MaxFileSize":       c.MaxFileSize,
@@ -303,7 +328,15 @@ func (c *Config) check() error {
 	if err := checkID(c.ClientID); err != nil {
 		return fmt.Errorf("ClientID: %w", err)
 	}
+	if err := checkToken(c.Token); err != nil {
+		return fmt.Errorf("Token: %w", err)
+	}
 	if c.Role == Server {
+		for _, origin := range c.AllowedOrigins {
+			if err := checkOrigin(origin); err != nil {
+				return err
+			}
+		}
 		switch {
 		case c.URL != "":
 			return errors.New("a server has no URL, but IP and Port")
@@ -312,7 +345,10 @@ func (c *Config) check() error {
 		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
 			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
 		}
-		return nil
+		return c.Limits.check()
+	}
+	if c.TokenFile != "" || c.Authorize != nil || c.AllowedOrigins != nil || c.TrustedProxies != nil || c.Limits != (Limits{}) {
+		return errors.New("TokenFile, Authorize, AllowedOrigins, TrustedProxies and Limits are a server's")
 	}
 	if c.DataDir != "" || c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0 {
 		return errors.New("DataDir, MaxFileSize, Quota and KeepFiles are a server's")

@@ -24,7 +24,7 @@ func TestConfigErrors(t *testing.T) {
 		"must look like":                        {Role: crosscomm.Client, URL: "http://example.org"},
 		"a server has no URL":                   {Role: crosscomm.Server, URL: "ws://example.org"},
 		`"all" is reserved`:                     {Role: crosscomm.Client, ClientID: "all"},
-		"control character U+000A":              {Role: crosscomm.Client, ClientID: "a\nb"},
+		"invisible character U+000A":            {Role: crosscomm.Client, ClientID: "a\nb"},
 		"at most 256":                           {Role: crosscomm.Client, ClientID: strings.Repeat("x", 300)},
 		"HeartbeatTimeout is neg":               {Role: crosscomm.Server, HeartbeatTimeout: -1},
 		"MaxMessageSize is 5;":                  {Role: crosscomm.Server, MaxMessageSize: 5},

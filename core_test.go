@@ -361,7 +361,7 @@ func TestProtocolMessagesAndListeners(t *testing.T) {
 	if err := c.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	if m := testkit.Receive(t, responses); m.FromClientID != "server" || string(m.Content) != `{"status":"success"}` && string(m.Content) != `{"status": "success"}` {
+	if m := testkit.Receive(t, responses); m.FromClientID != "server" || !strings.HasPrefix(string(m.Content), `{"status":"success"`) {
 		t.Errorf("got %+v", m)
 	}
 	evil := loginRaw(t, server.addr, "evil")

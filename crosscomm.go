@@ -322,7 +322,9 @@ func (s *Service) Stats() Stats {
 	if s.server == nil {
 		return Stats{}
 	}
-	return s.server.stats.snapshot()
+	stats := s.server.stats.snapshot()
+	stats.Connections, stats.Queued = s.server.visitors.size(), s.server.queues.Used()
+	return stats
 }
 
 func wrongRole(method string, want Role) error {

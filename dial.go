@@ -44,7 +44,11 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 		ReadBufferSize:    link.ReadBufferSize,
 		WriteBufferSize:   handshakeBuffer,
 	}
-	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, nil)
+	header := http.Header{}
+	if token := c.s.cfg.Token; token != "" {
+		header.Set("Authorization", "Bearer "+string(token))
+	}
+	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, header)
 	if err == nil {
 		l = link.New(conn, input, link.Options{
 			MaxMessage: c.s.cfg.MaxMessageSize,

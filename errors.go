@@ -79,6 +79,7 @@ type CloseError = link.CloseError
 const (
 	CloseReplaced      = 4001 // a newer login has taken over the id
 	CloseTooSlow       = 4002 // the client reads too slowly: its queue is full
-	CloseLoginRejected = 4003 // the id cannot be used
-	CloseLoginTimeout  = 4004 // no login came within 10 s
+	CloseLoginRejected = 4003 // the id cannot be used, or not with that token or certificate
+	CloseLoginTimeout  = 4004 // no login came within Limits.LoginTimeout, or, after a logout, Config.HeartbeatTimeout
+	CloseSilent        = 4005 // the client has timed out, and does not answer pings
 )

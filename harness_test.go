@@ -2,6 +2,7 @@ package crosscomm_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,6 +136,8 @@ type rawPeer struct {
 	*websocket.Conn
 	t  testing.TB
 	id string
+
+	patience time.Duration // with which it reads; testkit.Patience if 0
 }
 
 func dialRaw(t testing.TB, addr string) *rawPeer {
@@ -183,8 +186,18 @@ func (p *rawPeer) read() string {
 }
 
 func (p *rawPeer) next() (int, []byte, error) {
-	_ = p.SetReadDeadline(time.Now().Add(testkit.Patience))
+	_ = p.SetReadDeadline(time.Now().Add(cmp.Or(p.patience, testkit.Patience)))
 	return p.ReadMessage()
+}
+
+// discard reads until the connection ends.
+func (p *rawPeer) discard() {
+	_ = p.SetReadDeadline(time.Time{})
+	for {
+		if _, _, err := p.ReadMessage(); err != nil {
+			return
+		}
+	}
 }
 
 // closedWith reads until the connection is closed, and checks the code.

@@ -5,9 +5,7 @@ import (
 	"time"
 )
 
-// watchHeartbeats notes which clients have timed out, until ctx ends. Whether
-// frames reach a client does not depend on it: see hub.present. It is for the
-// log and the state file.
+// watchHeartbeats looks at clients that are silent, until ctx ends.
 func (h *hub) watchHeartbeats(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -16,20 +14,35 @@ func (h *hub) watchHeartbeats(ctx context.Context, interval time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			h.noteTimeouts()
+			h.lookAtSilent()
 		}
 	}
 }
 
-func (h *hub) noteTimeouts() {
-	now := h.now()
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	for _, m := range h.connected {
-		if h.present(m, now) || !m.timedOut.CompareAndSwap(false, true) {
+// lookAtSilent notes which clients have timed out, for the log and the state file:
+// whether frames reach a client does not depend on it, see hub.present. It pings
+// these, and closes the connections of those that do not answer either: a peer that
+// has vanished, or hangs, must not hold one for ever. One that does answer may keep
+// it: not all programs send heartbeats.
+func (h *hub) lookAtSilent() {
+	now, patience := h.now(), h.s.cfg.HeartbeatTimeout
+	var noted bool
+	for _, m := range h.all() {
+		p := m.peer.Load()
+		if p == nil || h.present(m, now) {
 			continue
 		}
-		h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
+		if m.timedOut.CompareAndSwap(false, true) {
+			noted = true
+			h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
+		}
+		if silent := time.Duration(now - max(m.lastSeen.Load(), p.ponged.Load())); silent < 2*patience {
+			p.link.Ping()
+		} else {
+			p.link.Close(CloseSilent, "no sign of life", closeTimeout)
+		}
+	}
+	if noted {
 		h.markChanged()
 	}
 }

@@ -1,6 +1,7 @@
 package crosscomm
 
 import (
+	"container/list"
 	"maps"
 	"slices"
 	"strings"
@@ -23,8 +24,9 @@ type hub struct {
 	everybody atomic.Pointer[[]*member]
 
 	mu        sync.RWMutex
-	members   map[string]*member // every client ever known; none is ever removed
+	members   map[string]*member // every client that is known
 	connected map[string]*member // those that have a connection
+	absent    absent             // the others
 }
 
 // memberState is the state of a client.
@@ -40,11 +42,14 @@ type member struct {
 	timedOut atomic.Bool          // as last noted by watchHeartbeats
 	peer     atomic.Pointer[peer] // its live connection, or nil; set with hub.mu locked
 
+	forgotten atomic.Bool // whether it is no longer among the members; set with hub.mu locked
+
 	stateKey string // of the goroutine that writes the state file
 
 	// guarded by hub.mu
-	loginTime  time.Time // zero if it has not logged in since the server started
-	seenBefore time.Time // its last sign of life before hub.epoch
+	loginTime  time.Time     // zero if it has not logged in since the server started
+	seenBefore time.Time     // its last sign of life before hub.epoch
+	absence    *list.Element // of hub.absent; nil while it is connected
 }
 
 func newHub(s *Service) *hub {
@@ -118,6 +123,8 @@ func (h *hub) claim(p *peer, id string, welcome func()) (old *peer, ok bool) {
 		m = &member{id: id}
 		h.members[id] = m
 	}
+	h.absent.remove(m)
+	h.forgetOldest()
 	if old = m.peer.Load(); old == p {
 		old = nil
 	} else {
@@ -150,6 +157,7 @@ func (h *hub) logout(p *peer, err error) {
 	if mine {
 		m.peer.Store(nil)
 		delete(h.connected, m.id)
+		h.absent.add(m)
 		h.everybody.Store(nil)
 		h.markChanged()
 		h.notifyLogout(m.id, err)
@@ -294,11 +302,19 @@ func (h *hub) states() []memberState {
 func (h *hub) restore(states map[string]clientState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var added []*member
 	for id, state := range states {
 		if h.members[id] == nil {
-			h.members[id] = &member{id: id, seenBefore: fromSeconds(state.LastSeen)}
+			m := &member{id: id, seenBefore: fromSeconds(state.LastSeen)}
+			h.members[id] = m
+			added = append(added, m)
 		}
 	}
+	slices.SortFunc(added, func(a, b *member) int { return a.seenBefore.Compare(b.seenBefore) })
+	for _, m := range added {
+		h.absent.add(m)
+	}
+	h.forgetOldest()
 }
 
 // markChanged tells the keeper of the state file.

@@ -70,9 +70,21 @@ func checkID(id string) error {
 		return errors.New("the client id is not valid UTF-8")
 	}
 	for _, r := range id {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return fmt.Errorf("the client id has the control character %U", r)
+		if unseen(r) {
+			return fmt.Errorf("the client id has the invisible character %U", r)
 		}
 	}
 	return nil
+}
+
+// unseen reports whether a character has no place in an id: ids are read by people,
+// on terminals and in logs, and one that moves the cursor, turns the direction of
+// text or is not there for the eye could pass for another's. The joiners have a part
+// in Persian and in emoji.
+func unseen(r rune) bool {
+	switch r {
+	case '\u200c', '\u200d':
+		return false
+	}
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }

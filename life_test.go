@@ -24,7 +24,7 @@ import (
 // reason once its queue is full; what was queued before comes in order.
 func TestSlowPeer(t *testing.T) {
 	logs := new(logBuffer)
-	server := startServer(t, crosscomm.Config{MaxQueuedBytes: 1 << 20, Logger: logs.logger()})
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{QueuedBytes: 1 << 20}, Logger: logs.logger()})
 	slow := loginRaw(t, server.addr, "slow")
 	fast := login(t, server.addr, "fast")
 	onFast := collect(fast, crosscomm.ListenerOptions{})

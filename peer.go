@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -25,7 +26,11 @@ type peer struct {
 	agreed    bool       // on the subprotocol: more than the original's wire may be spoken
 	link      *link.Link
 	remote    net.Addr
-	mustLogIn *time.Timer // nil after the first login
+	mustLogIn *time.Timer // nil while somebody has logged in
+
+	credentials *credentials // nil if none are asked for
+	takes       int          // how many bytes a message for it may have; set by the login
+	ponged      atomic.Int64 // when it has last answered a ping, as hub.now has it
 
 	// Who has logged in here, and what the hub knows of it. Only the reading
 	// goroutine uses id and target; it sets member under the hub's lock.
@@ -37,6 +42,9 @@ type peer struct {
 	now                 int64 // of the hub's clock; 0 for not looked at yet
 	verbose             bool  // whether each message is logged
 	received, delivered uint64
+	bytes, listed       int // what it has brought; how long lists of clients were that it has asked for
+	throttle            throttle
+	pause               time.Duration // how long nothing more is taken
 
 	handling sync.Mutex // held while a message is handled
 }
@@ -64,6 +72,9 @@ var byteOrderMark = []byte("\ufeff")
 // well-formed. A frame that is refused changes nothing, and the connection
 // stays.
 func (p *peer) receive(data []byte, text bool) bool {
+	if p.pause > 0 {
+		p.awaitPause()
+	}
 	p.handling.Lock()
 	defer p.survive()
 	defer p.handling.Unlock()
@@ -71,12 +82,13 @@ func (p *peer) receive(data []byte, text bool) bool {
 		return true // dropped; another connection may have taken over since it was read
 	}
 	p.received++
+	p.bytes += len(data)
 	if !text {
 		// As in the original a binary frame with JSON counts, and goes on as
 		// text.
 		data = bytes.TrimPrefix(data, byteOrderMark)
 	}
-	f, err := frame.Scan(data)
+	f, err := frame.ScanNested(data, p.server.s.cfg.Limits.Nesting)
 	if err != nil {
 		p.refuse(err)
 		return false
@@ -87,7 +99,7 @@ func (p *peer) receive(data []byte, text bool) bool {
 		return true
 	}
 	if t == TypeLogin {
-		p.login(string(f.From))
+		p.login(string(f.From), f.Content)
 		return true
 	}
 	if p.now == 0 {
@@ -137,85 +149,6 @@ func (p *peer) refuse(err error) {
 	p.server.stats.warnings.log(p.log(), "a frame was refused", "client_id", p.id, "reason", err)
 }
 
-// hasLoggedIn ends the time in which somebody must.
-func (p *peer) hasLoggedIn() {
-	if p.mustLogIn != nil {
-		p.mustLogIn.Stop()
-		p.mustLogIn = nil
-	}
-}
-
-// login makes this connection the one of the client. It does that on another
-// stack: what that of a goroutine has once grown to, it keeps for long, and most
-// connections need little of it ever after.
-func (p *peer) login(id string) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer p.survive()
-		p.logIn(id)
-	}()
-	<-done
-}
-
-func (p *peer) logIn(id string) {
-	if err := checkID(id); err != nil {
-		p.refuse(err)
-		p.link.Close(CloseLoginRejected, err.Error(), closeTimeout)
-		return
-	}
-	var welcome [][]byte
-	var offer objectStoreOffer
-	if p.agreed { // before the answer: Login must not return without it
-		offer = p.server.offer(p.run, id)
-		welcome = append(welcome, p.server.offerFrame(id, offer))
-	}
-	welcome = append(welcome, p.server.s.newFrame(TypeLoginResponse, id, []byte(`{"status": "success"}`)))
-	again := p.id != ""
-	old, ok := p.server.hub.login(p, id, welcome)
-	if !ok {
-		return
-	}
-	p.id = id
-	p.hasLoggedIn()
-	if !again {
-		p.log().Info("login", "client_id", id)
-	}
-	if now := p.server.offer(p.run, id); p.agreed && now != offer {
-		p.server.tell(p, p.server.offerFrame(id, now)) // the key was revoked just now
-	}
-	if old != nil {
-		p.log().Warn("a newer login takes over", "client_id", id)
-		// What the older connection is just handling comes before all that
-		// this one brings. It takes no time: a closing connection waits for
-		// nobody, and takes over from nobody.
-		p.link.Flush()
-		old.awaitHandled()
-	}
-	p.awaitEvents()
-}
-
-// awaitHandled waits until the message that is being handled has been.
-func (p *peer) awaitHandled() {
-	p.handling.Lock()
-	defer p.handling.Unlock()
-}
-
-// awaitEvents holds up this connection, and no lock, while too many calls of
-// OnLogin and OnLogout wait.
-func (p *peer) awaitEvents() {
-	p.link.Flush()
-	if events := &p.server.s.events; !events.hasRoom("") {
-		_ = events.waitForRoom(p.run.ctx, p.link.Closing(), "")
-	}
-}
-
-func (p *peer) logout() {
-	p.server.hub.logout(p, nil)
-	p.id = ""
-	p.awaitEvents()
-}
-
 // gone is called last, with why the connection ended.
 func (p *peer) gone(err error) {
 	p.debug("disconnected", "client_id", p.id, "reason", err)
@@ -233,7 +166,24 @@ func (p *peer) endBurst() {
 	if p.delivered > 0 {
 		p.server.stats.delivered.Add(p.delivered)
 	}
-	p.received, p.delivered = 0, 0
+	if p.bytes > 0 {
+		p.pause = p.throttle.take(&p.server.s.cfg.Limits, int(p.received)+p.listed, p.bytes)
+	}
+	p.received, p.delivered, p.bytes, p.listed = 0, 0, 0, 0
+}
+
+// awaitPause holds up this connection, and no lock, after it has brought more than
+// a client may.
+func (p *peer) awaitPause() {
+	p.server.stats.throttled.Add(1)
+	p.server.stats.warnings.log(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", p.pause)
+	timer := time.NewTimer(p.pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.link.Closing():
+	}
+	p.pause = 0
 }
 
 // route brings a frame of an application to whom it is for. When it returns the
@@ -248,7 +198,9 @@ func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 		p.dispatch(data, f)
 	case string(f.To) == All:
 		out := p.link.NewFrame(data)
-		receivers = p.server.hub.broadcast(p, p.now, func(to *peer) bool { return p.server.forward(to, &out, p) })
+		receivers = p.server.hub.broadcast(p, p.now, func(to *peer) bool {
+			return p.fits(to, len(data)) && p.server.forward(to, &out, p)
+		})
 		p.dispatch(data, f)
 	default:
 		if p.forward(f, data) {
@@ -269,6 +221,9 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
 	for to := hub.target(m, p.now); to != nil; {
+		if !p.fits(to, len(data)) {
+			return false
+		}
 		out := p.link.NewFrame(data)
 		if p.server.forward(to, &out, p) {
 			return true
@@ -281,9 +236,19 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 	return false
 }
 
+// fits reports whether a message is not too large for who is to get it, whose link
+// it would end.
+func (p *peer) fits(to *peer, size int) bool {
+	if size <= to.takes {
+		return true
+	}
+	p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q, which takes %d", size, to.member.id, to.takes))
+	return false
+}
+
 // whom returns the client that the frame is for, or nil if none is known.
 func (p *peer) whom(f frame.Frame) *member {
-	if p.target == nil || p.target.id != string(f.To) {
+	if p.target == nil || p.target.id != string(f.To) || p.target.forgotten.Load() {
 		p.target = p.server.hub.member(f.To)
 	}
 	return p.target

@@ -270,7 +270,7 @@ func TestReplacedWhileSending(t *testing.T) {
 
 func TestEchoUnderFlood(t *testing.T) {
 	dir := t.TempDir()
-	server := startServerAt(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), MaxQueuedBytes: 64 << 20}, freeAddr(t))
+	server := startServerAt(t, crosscomm.Config{StateFile: filepath.Join(dir, crosscomm.DefaultStateFile), Limits: crosscomm.Limits{QueuedBytes: 64 << 20}}, freeAddr(t))
 	up := make(chan bool, 10)
 	echo := newClient(t, server.addr, "echo", crosscomm.Config{OnUp: func() { up <- true }})
 	began, release := make(chan bool, 1), make(chan struct{})
@@ -343,7 +343,7 @@ func TestTwoThatRepeatTheirLogins(t *testing.T) {
 
 // A listener that never returns is removed: the others go on.
 func TestRemoveAHungListener(t *testing.T) {
-	server := startServer(t, crosscomm.Config{MaxQueuedBytes: 64 << 20})
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{QueuedBytes: 64 << 20}})
 	c := newClient(t, server.addr, "c", crosscomm.Config{})
 	hang := make(chan struct{})
 	defer close(hang)

@@ -85,7 +85,7 @@ func TestSecure(t *testing.T) {
 // Over TLS, and compressed too, a newer login takes over, and one that does not read
 // is closed while others get all.
 func TestSecureServerLimits(t *testing.T) {
-	server, url, trust := startSecureServer(t, crosscomm.Config{Compression: true, MaxQueuedBytes: 1 << 20})
+	server, url, trust := startSecureServer(t, crosscomm.Config{Compression: true, Limits: crosscomm.Limits{QueuedBytes: 1 << 20}})
 	dial := func(id string) *rawPeer {
 		dialer := websocket.Dialer{TLSClientConfig: trust, EnableCompression: true}
 		conn, _, err := dialer.Dial(url, nil)

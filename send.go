@@ -74,9 +74,12 @@ func (srv *server) send(data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.hub.broadcast(nil, srv.hub.now(), func(p *peer) bool { return srv.tell(p, data) })
+		srv.hub.broadcast(nil, srv.hub.now(), func(p *peer) bool { return len(data) <= p.takes && srv.tell(p, data) })
 	default:
 		p := srv.hub.target(srv.hub.member([]byte(to)), srv.hub.now())
+		if p != nil && len(data) > p.takes {
+			return tooLarge(len(data), "the receiver", p.takes)
+		}
 		if p == nil || !srv.tell(p, data) {
 			return fmt.Errorf("to %q: %w", to, ErrOffline)
 		}
@@ -95,6 +98,9 @@ func (c *client) send(ctx context.Context, data []byte) error {
 		current, err := c.session(ctx)
 		if err != nil {
 			return err
+		}
+		if len(data) > current.serverTakes {
+			return tooLarge(len(data), "the server", current.serverTakes)
 		}
 		err = current.link.Write(ctx, data)
 		switch {
@@ -157,7 +163,7 @@ func (s *Service) newMessageFrame(content any, t MsgType, to, key string) ([]byt
 	}
 	data := s.newFileFrame(t, to, raw, key)
 	if len(data) > s.cfg.MaxMessageSize {
-		return nil, fmt.Errorf("%w: it has %d bytes on the wire, and receivers take %d", ErrTooLarge, len(data), s.cfg.MaxMessageSize)
+		return nil, tooLarge(len(data), "receivers", s.cfg.MaxMessageSize)
 	}
 	if t == TypeDict {
 		// What the application brought as JSON may be nested too deeply.
@@ -166,6 +172,10 @@ func (s *Service) newMessageFrame(content any, t MsgType, to, key string) ([]byt
 		}
 	}
 	return data, nil
+}
+
+func tooLarge(size int, who string, takes int) error {
+	return fmt.Errorf("%w: it has %d bytes on the wire, and %s may take %d", ErrTooLarge, size, who, takes)
 }
 
 var emptyContent = []byte("{}")

@@ -7,14 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
-	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // subprotocol is offered by our client and selected by our server. The
@@ -29,6 +27,9 @@ const (
 	// stopTimeout is what a peer has, at the end of a server, to take what is
 	// queued for it and to answer the close frame.
 	stopTimeout = time.Second
+	// maxHeaderBytes bounds the headers of a request. They hold a token, or a
+	// signature, and what browsers add.
+	maxHeaderBytes = 32 << 10
 )
 
 // server is the server role of a Service: it accepts connections and has them
@@ -38,6 +39,9 @@ type server struct {
 	hub      *hub
 	stats    counters
 	upgrader websocket.Upgrader
+	visitors crowd // WebSocket connections
+	queues   link.Budget
+	failures failures // logins
 
 	keysMu sync.Mutex
 	keys   *accessKeys // of the endpoint; nil until they are needed
@@ -65,21 +69,28 @@ type serverRun struct {
 
 	transfers   activity  // uploads and downloads of the server itself
 	endpoint    *endpoint // for files; nil if there is none
+	tokens      *tokens   // of which one is needed; nil if none is
 	warnNoStore sync.Once
 }
 
 func newServer(s *Service) *server {
-	return &server{
-		s:   s,
-		hub: newHub(s),
+	limits := s.cfg.Limits
+	srv := &server{
+		s:        s,
+		hub:      newHub(s),
+		visitors: crowd{most: limits.Connections, mostEach: limits.ConnectionsPerAddress, proxies: s.cfg.TrustedProxies},
+		failures: failures{perMinute: limits.FailedLogins},
 		upgrader: websocket.Upgrader{
-			HandshakeTimeout:  loginTimeout,
+			HandshakeTimeout:  limits.HeaderTimeout,
 			Subprotocols:      []string{subprotocol},
 			EnableCompression: s.cfg.Compression,
 			ReadBufferSize:    link.ReadBufferSize,
 			WriteBufferPool:   &sync.Pool{},
 		},
 	}
+	srv.upgrader.CheckOrigin = srv.allowsOrigin
+	srv.queues.Limit(limits.QueuedBytesInAll)
+	return srv
 }
 
 func (srv *server) serving() bool {
@@ -114,6 +125,9 @@ func (srv *server) begin() (*serverRun, error) {
 	}
 	run = &serverRun{links: map[*link.Link]bool{}, ready: make(chan struct{}), ended: make(chan struct{})}
 	var err error
+	if run.tokens, err = openTokens(srv.s.cfg.Token, srv.s.cfg.TokenFile, srv.s.log); err != nil {
+		return nil, err
+	}
 	if run.endpoint, err = srv.openEndpoint(); err != nil {
 		hint := ""
 		if errors.Is(err, ErrInUse) {
@@ -136,6 +150,9 @@ func (srv *server) begin() (*serverRun, error) {
 		})
 	}
 	run.keeper.Go(func() { srv.hub.watchHeartbeats(keepCtx, srv.s.cfg.HeartbeatInterval) })
+	if srv.s.cfg.TokenFile != "" {
+		run.keeper.Go(func() { srv.watchTokens(keepCtx, run) })
+	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	srv.run = run
@@ -175,16 +192,25 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 	log := srv.s.log
 	hs := &http.Server{
 		Handler:           srv.s,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: srv.s.cfg.Limits.HeaderTimeout,
 		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	var conns sync.WaitGroup
-	hs.ConnState = func(_ net.Conn, state http.ConnState) {
+	limits := srv.s.cfg.Limits
+	others := crowd{most: limits.Connections, mostEach: limits.ConnectionsPerAddress, proxies: srv.s.cfg.TrustedProxies}
+	hs.ConnState = func(conn net.Conn, state http.ConnState) {
+		addr := addrOf(conn.RemoteAddr())
 		switch state {
 		case http.StateNew:
 			conns.Add(1)
+			if why := others.enter(addr); why != "" {
+				srv.turnedAway(addr, string(why))
+				conn.Close()
+			}
 		case http.StateClosed, http.StateHijacked:
+			others.leave(addr)
 			conns.Done()
 		}
 	}
@@ -300,52 +326,6 @@ func (srv *server) beginWork() (*serverRun, error) {
 	return run, nil
 }
 
-func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	upgrade := websocket.IsWebSocketUpgrade(r)
-	forEndpoint := !upgrade && srv.s.cfg.DataDir != "" && isForEndpoint(r)
-	if strings.HasPrefix(r.URL.Path, reservedPrefix) && !upgrade {
-		http.NotFound(w, r)
-		return
-	}
-	if !upgrade && !forEndpoint {
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server ws://%s%s\n", r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
-		return
-	}
-	run, err := srv.enter()
-	if err != nil {
-		http.Error(w, "The server cannot serve this now; its log says why.", http.StatusServiceUnavailable)
-		return
-	}
-	if forEndpoint {
-		defer run.work.Done()
-		srv.serveEndpoint(run, w, r)
-		return
-	}
-	deflate := wsframe.OfferDeflate(r.Header) && srv.s.cfg.Compression
-	input := new(link.Input)
-	conn, err := srv.upgrader.Upgrade(input.Watch(w), r, nil) // answers by itself if it fails
-	if err != nil {
-		run.work.Done()
-		srv.s.log.Info("a WebSocket handshake failed", "remote", r.RemoteAddr, "error", err)
-		return
-	}
-	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, remote: conn.RemoteAddr()}
-	p.link = link.New(conn, input, link.Options{
-		MaxMessage:  srv.s.cfg.MaxMessageSize,
-		MaxQueued:   srv.s.cfg.MaxQueuedBytes,
-		Deflate:     deflate,
-		BeforeFlush: p.endBurst,
-	})
-	// On a goroutine of its own, for that of net/http holds much memory that is
-	// needed no more.
-	go func() {
-		defer run.work.Done()
-		srv.servePeer(p)
-	}()
-}
-
 // servePeer serves a connection until it ends.
 func (srv *server) servePeer(p *peer) {
 	l, run := p.link, p.run
@@ -357,10 +337,7 @@ func (srv *server) servePeer(p *peer) {
 	srv.mu.Unlock()
 
 	p.debug("connected")
-	// Whoever connects and says nothing must not hold a connection for ever.
-	p.mustLogIn = time.AfterFunc(loginTimeout, func() {
-		l.Close(CloseLoginTimeout, fmt.Sprintf("no login within %v", loginTimeout), closeTimeout)
-	})
+	p.awaitLogin(srv.s.cfg.Limits.LoginTimeout)
 	err := l.Run(p.receive)
 	p.hasLoggedIn()
 	p.gone(err)
@@ -392,7 +369,7 @@ func (srv *server) forward(p *peer, f *link.Frame, from *peer) bool {
 func (srv *server) outcome(p *peer, err error) (queued bool) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
-		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.MaxQueuedBytes)
+		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
 	}
 	return err == nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type session struct {
 	done     chan struct{} // closed after that, when no goroutine is left
 	listing  chan struct{} // has a token while a ListClients call is under way
 
+	serverTakes int // how many bytes it takes in a message; set before loggedIn is closed
+
 	mu       sync.Mutex
 	accepted bool              // whether loggedIn is closed
 	rejected error             // why the server refused the login
@@ -61,9 +64,15 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
 		listing:  make(chan struct{}, 1),
+
+		serverTakes: math.MaxInt, // as far as it is known
 	}
 	go sess.serve()
-	_ = sess.link.Send(s.newFrame(TypeLogin, ServerID, emptyContent)) // if it fails, done tells
+	content := emptyContent
+	if agreed {
+		content = fmt.Appendf(nil, `{"max_message_size": %d}`, s.cfg.MaxMessageSize)
+	}
+	_ = sess.link.Send(s.newFrame(TypeLogin, ServerID, content)) // if it fails, done tells
 	select {
 	case <-sess.loggedIn:
 		return sess, nil
@@ -171,13 +180,19 @@ func (sess *session) loginAnswered(m *Message) {
 	if sess.accepted {
 		return
 	}
-	var answer struct{ Status string }
+	var answer struct {
+		Status string
+		sizeNote
+	}
 	if err := json.Unmarshal([]byte(m.Text()), &answer); err != nil || answer.Status != "success" {
 		sess.rejected = fmt.Errorf("%w: the server answered %.200q", ErrLoginRejected, m.Text())
 		sess.link.Close(websocket.CloseNormalClosure, "", logoutTimeout)
 		return
 	}
 	sess.accepted = true
+	if sess.agreed && answer.MaxMessageSize > 0 {
+		sess.serverTakes = answer.MaxMessageSize
+	}
 	sess.client.useOffer(sess.offer)
 	close(sess.loggedIn)
 }

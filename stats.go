@@ -7,22 +7,32 @@ import (
 	"time"
 )
 
-// Stats are counters of a server since it was made.
+// Stats are counters of a server since it was made, and what there is at present.
 type Stats struct {
 	Received    uint64 // frames that came in, of every kind
 	Delivered   uint64 // frames queued for a client
 	Undelivered uint64 // frames of a client for one that was not there, or too slow
 	Refused     uint64 // frames that were malformed, or not the sender's to send
 	TooSlow     uint64 // clients disconnected because they did not keep up
+
+	TurnedAway   uint64 // connections refused before they were WebSockets
+	FailedLogins uint64 // of them and of logins, those with what does not allow it
+	Throttled    uint64 // pauses of clients that sent too much
+	Forgotten    uint64 // clients that were known, and are not any more
+
+	Connections int // WebSockets there are now
+	Queued      int // bytes that are held now for clients that do not keep up
 }
 
 // counters are the live Stats.
 type counters struct {
 	received, delivered, undelivered, refused, tooSlow atomic.Uint64
+	turnedAway, failedLogins, throttled, forgotten     atomic.Uint64
 
 	warnings logLimiter // of what hostile or careless clients cause
 }
 
+// snapshot returns the counters; it lacks what there is now.
 func (c *counters) snapshot() Stats {
 	return Stats{
 		Received:    c.received.Load(),
@@ -30,6 +40,11 @@ func (c *counters) snapshot() Stats {
 		Undelivered: c.undelivered.Load(),
 		Refused:     c.refused.Load(),
 		TooSlow:     c.tooSlow.Load(),
+
+		TurnedAway:   c.turnedAway.Load(),
+		FailedLogins: c.failedLogins.Load(),
+		Throttled:    c.throttled.Load(),
+		Forgotten:    c.forgotten.Load(),
 	}
 }
 

@@ -82,8 +82,11 @@ var keyNames = [...]string{KeyMsgID, KeyFrom, KeyTo, KeyType, KeyContent, KeyTim
 // comment), is not an object, lacks a key other than oss_key, has any other
 // key, or if from_client_id, to_client_id or msg_type is not a string.
 // Whether msg_type is a known one is for the caller to say.
-func Scan(data []byte) (Frame, error) {
-	s := scanner{data: data}
+func Scan(data []byte) (Frame, error) { return ScanNested(data, MaxDepth) }
+
+// ScanNested is Scan with another bound than [MaxDepth].
+func ScanNested(data []byte, maxDepth int) (Frame, error) {
+	s := scanner{data: data, maxDepth: maxDepth}
 	var f Frame
 	var from, to, typ value
 	seen := 0
@@ -225,7 +228,7 @@ func clip(b []byte) string {
 // Valid returns nil if data is exactly one JSON value in the sense of the
 // package comment, with white space allowed around it, or else an *[Error].
 func Valid(data []byte) error {
-	s := scanner{data: data}
+	s := scanner{data: data, maxDepth: MaxDepth}
 	s.space()
 	if _, err := s.value(); err != nil {
 		return err

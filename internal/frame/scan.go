@@ -9,10 +9,11 @@ import (
 // scanner walks over JSON text once, validating it. Its methods leave pos
 // behind what they accepted, and an error tells of the byte at pos.
 type scanner struct {
-	data    []byte
-	pos     int
-	depth   int
-	escaped bool // set by an escape
+	data     []byte
+	pos      int
+	depth    int
+	maxDepth int
+	escaped  bool // set by an escape
 }
 
 func (s *scanner) fail(reason string) error {
@@ -100,7 +101,7 @@ func (s *scanner) value() ([]byte, error) {
 
 // nested scans an object or an array.
 func (s *scanner) nested(closing byte) error {
-	if s.depth++; s.depth > MaxDepth {
+	if s.depth++; s.depth > s.maxDepth {
 		return s.fail("nested too deeply")
 	}
 	s.pos++

@@ -118,12 +118,14 @@ func (l *Link) drainLater() {
 	for i := range queue {
 		queue[i].leaveBlock()
 	}
+	l.account()
 	go l.drain()
 }
 
 // endWriting is called with mu held by who has written all that there was.
 func (l *Link) endWriting() {
 	l.writing, l.draining = false, false
+	l.account()
 	l.noteDrained()
 	l.writers.Done()
 }
@@ -181,6 +183,9 @@ func (l *Link) settle(room *writeRoom, n int, err error) {
 	}
 	clear(room.chunk) // or else it would keep the messages
 	clear(room.parts)
+	if l.draining {
+		l.account()
+	}
 }
 
 // settleRest is settle for a rest.
@@ -195,6 +200,7 @@ func (l *Link) settleRest(r *rest, n int, err error) {
 			f.waiter.written <- result
 		}
 	}
+	l.account()
 	if err != nil {
 		l.failLocked(fmt.Errorf("write: %w", err))
 	}

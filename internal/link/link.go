@@ -84,11 +84,14 @@ func (e *CloseError) Error() string {
 type Options struct {
 	MaxMessage int           // bytes of one incoming message, after inflation
 	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each entry of the queue; what is no plain socket may have 640 KiB more
+	Budget     *Budget       // bounds the same for several links together; nil for none
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
 	Client     bool          // whether this is the client's end, which must mask what it writes
 	Deflate    bool          // whether the ends have agreed on permessage-deflate, without context takeover
 	// BeforeFlush, if not nil, is called by Flush before anything else.
 	BeforeFlush func()
+	// OnPong, if not nil, is called by the reading goroutine for each pong.
+	OnPong func()
 }
 
 // A Link is a WebSocket connection. All methods but Run, NewFrame, Forward and Flush
@@ -105,6 +108,7 @@ type Link struct {
 	draining  bool                 // whether he is a goroutine that may wait for the socket
 	bound     int                  // of bytes; it never changes
 	bytes     int                  // of the queue and of the messages being written
+	accounted int                  // of them, what Options.Budget counts
 	queue     *fifo.Queue[message] // nil if it is empty
 	flusher   *Link                // who has this one among his touched; nil for nobody
 	readEnded bool                 // nothing is written any more
@@ -228,6 +232,7 @@ func (l *Link) failLocked(err error) {
 		l.bytes -= m.cost()
 	}
 	l.queue = nil
+	l.account()
 	l.noteDrained()
 	l.mu.Unlock()
 	l.conn.Close() // that of TLS may take its time

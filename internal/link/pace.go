@@ -25,6 +25,14 @@ func (l *Link) keepPace() {
 	l.pace = &pace{time.AfterFunc(l.opts.PingEvery, l.beat), time.Now().Add(l.opts.PingEvery)}
 }
 
+// Ping queues a ping, and writes it as Send does.
+func (l *Link) Ping() {
+	l.mu.Lock()
+	_ = l.enqueue(message{op: wsframe.OpPing}) // if it fails, the link is ending
+	l.mu.Unlock()
+	l.write()
+}
+
 // beat does what is due, and sees when something is due next.
 func (l *Link) beat() {
 	now := time.Now()

@@ -144,7 +144,7 @@ func (l *Link) refusal(size int) error {
 	switch {
 	case l.closing.Load():
 		return ErrClosed
-	case l.bytes+size > l.bound && l.bytes > 0:
+	case l.bytes+size > l.mayHold() && l.bytes > 0:
 		return ErrFull
 	}
 	return nil
@@ -164,6 +164,9 @@ func (l *Link) enqueue(m message) error {
 		l.queue = queues.Get().(*fifo.Queue[message])
 	}
 	l.queue.Push(m)
+	if l.draining {
+		l.account()
+	}
 	return nil
 }
 
@@ -221,4 +224,5 @@ func (l *Link) drop(err error) {
 		m.leaveQueue()
 		m.finish(err)
 	}
+	l.account()
 }

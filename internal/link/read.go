@@ -28,6 +28,12 @@ func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
 		l.write()
 		return nil
 	})
+	l.conn.SetPongHandler(func(string) error {
+		if l.opts.OnPong != nil {
+			l.opts.OnPong()
+		}
+		return nil
+	})
 	l.conn.SetCloseHandler(func(code int, text string) error {
 		answer := code
 		if code == websocket.CloseNoStatusReceived {

@@ -1,0 +1,145 @@
+package crosscomm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tokensFresh is how often is looked whether the file of tokens has changed, beside
+// each time that one is shown.
+const tokensFresh = time.Second
+
+// credentials are what a connection has come with, by which each of its logins is
+// judged. It is nil where none are asked for.
+type credentials struct {
+	digest  tokenDigest   // of its token
+	token   bool          // whether it has one that is known
+	names   []string      // of its certificate, which was verified; nil for none
+	request *http.Request // the handshake, for Config.Authorize; nil if there is no such function
+}
+
+var errNoToken = errors.New("a token is needed: give it as Authorization: Bearer TOKEN, or as ?token=TOKEN in the address")
+
+// authenticate says what a handshake has come with, or why it is turned away
+// whoever it may be. The error is for its sender.
+func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, error) {
+	c := &credentials{names: certifiedNames(r)}
+	if run.tokens != nil && c.names == nil {
+		token := tokenOf(r)
+		if token == "" {
+			return nil, errNoToken
+		}
+		srv.refreshTokens(run)
+		c.digest = run.tokens.digest(token)
+		if _, c.token = run.tokens.owner(c.digest); !c.token {
+			return nil, errors.New("the token is not known here")
+		}
+	}
+	if ask := srv.s.cfg.Authorize; ask != nil {
+		// Under another context: that of net/http ends with the handshake.
+		c.request = r.Clone(run.ctx)
+		c.request.Body = http.NoBody
+		if err := ask(c.request, ""); err != nil {
+			return nil, err
+		}
+	}
+	if c.names == nil && !c.token && c.request == nil {
+		return nil, nil
+	}
+	return c, nil
+}
+
+// admit says why the connection may not log in with the id.
+func (p *peer) admit(id string) error {
+	c := p.credentials
+	switch limit := p.server.s.cfg.Limits.IDLength; {
+	case len(id) > limit:
+		return fmt.Errorf("the client id has %d bytes; at most %d are allowed", len(id), limit)
+	case c == nil:
+		return nil
+	case c.names != nil && !slices.Contains(c.names, id):
+		return fmt.Errorf("the certificate is not for %.64q", id)
+	case c.token && !p.run.tokens.allow(c.digest, id):
+		return fmt.Errorf("the token is not for %.64q", id)
+	case c.request != nil:
+		return p.server.s.cfg.Authorize(c.request, id)
+	}
+	return nil
+}
+
+// watchTokens has the file of tokens read again when it changes, until ctx ends.
+func (srv *server) watchTokens(ctx context.Context, run *serverRun) {
+	ticker := time.NewTicker(tokensFresh)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			srv.refreshTokens(run)
+		}
+	}
+}
+
+// refreshTokens has tokens count, and count no more, as their file says now. Clients
+// whose token does not count any more are disconnected.
+func (srv *server) refreshTokens(run *serverRun) {
+	if !run.tokens.refresh() {
+		return
+	}
+	for _, m := range srv.hub.all() {
+		if p := m.peer.Load(); p != nil && !p.mayStay(m.id) {
+			p.link.Close(CloseLoginRejected, "the token does not count any more", closeTimeout)
+		}
+	}
+}
+
+// mayStay reports whether the token with which the connection was made is still one
+// for the id.
+func (p *peer) mayStay(id string) bool {
+	c := p.credentials
+	return c == nil || !c.token || p.run.tokens.allow(c.digest, id)
+}
+
+// certifiedNames returns the names in the certificate of who has sent a request, if
+// that was verified.
+func certifiedNames(r *http.Request) []string {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return nil
+	}
+	leaf := r.TLS.VerifiedChains[0][0]
+	return append([]string{leaf.Subject.CommonName}, leaf.DNSNames...)
+}
+
+// allowsOrigin reports whether the page of a browser may connect. Programs tell no
+// origin.
+func (srv *server) allowsOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	if u, err := url.Parse(origin); err == nil && strings.EqualFold(u.Host, r.Host) {
+		return true
+	}
+	return slices.ContainsFunc(srv.s.cfg.AllowedOrigins, func(allowed string) bool {
+		return allowed == "*" || strings.EqualFold(allowed, origin)
+	})
+}
+
+// checkOrigin says what is wrong with an entry of Config.AllowedOrigins.
+func checkOrigin(origin string) error {
+	if origin == "*" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+		return fmt.Errorf(`AllowedOrigins has %q; an origin looks like "https://app.example.com" or "http://localhost:3000"; "*" allows all`, origin)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package crosscomm
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
+)
+
+func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	upgrade := websocket.IsWebSocketUpgrade(r)
+	forEndpoint := !upgrade && srv.s.cfg.DataDir != "" && isForEndpoint(r)
+	if strings.HasPrefix(r.URL.Path, reservedPrefix) && !upgrade {
+		http.NotFound(w, r)
+		return
+	}
+	if !upgrade && !forEndpoint {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server ws://%s%s\n", r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
+		return
+	}
+	run, err := srv.enter()
+	if err != nil {
+		http.Error(w, "The server cannot serve this now; its log says why.", http.StatusServiceUnavailable)
+		return
+	}
+	if forEndpoint {
+		defer run.work.Done()
+		srv.serveEndpoint(run, w, r)
+		return
+	}
+	if !srv.serveWebSocket(run, w, r) {
+		run.work.Done()
+	}
+}
+
+// serveWebSocket makes the handshake, and has the connection served, for which
+// work.Done of the run must follow when it has ended. It reports false if there is
+// none.
+func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http.Request) bool {
+	addr := visitorAddr(r, srv.s.cfg.TrustedProxies)
+	if why := srv.visitors.enter(addr); why != "" {
+		srv.visitors.leave(addr)
+		status := http.StatusServiceUnavailable
+		if why == crowdedByOne {
+			status = http.StatusTooManyRequests
+		}
+		srv.turnAway(w, addr, status, string(why))
+		return false
+	}
+	p := srv.handshake(run, w, r, addr)
+	if p == nil {
+		srv.visitors.leave(addr)
+		return false
+	}
+	// On a goroutine of its own, for that of net/http holds much memory that is
+	// needed no more.
+	go func() {
+		defer run.work.Done()
+		defer srv.visitors.leave(addr)
+		srv.servePeer(p)
+	}()
+	return true
+}
+
+// handshake answers one, and returns nil if it is refused.
+func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Request, addr netip.Addr) *peer {
+	if srv.failures.tooMany(addr, time.Now()) {
+		srv.turnAway(w, addr, http.StatusTooManyRequests, "too many logins from this address have failed; it may try again in a minute")
+		return nil
+	}
+	with, err := srv.authenticate(run, r)
+	if err != nil {
+		srv.loginFailed(addr)
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		srv.turnAway(w, addr, http.StatusUnauthorized, err.Error())
+		return nil
+	}
+	deflate := wsframe.OfferDeflate(r.Header) && srv.s.cfg.Compression
+	input := new(link.Input)
+	conn, err := srv.upgrader.Upgrade(input.Watch(w), r, nil) // answers by itself if it fails
+	if err != nil {
+		srv.turnedAway(addr, err.Error())
+		return nil
+	}
+	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, remote: conn.RemoteAddr(), credentials: with}
+	if addrOf(p.remote) != addr && addr.IsValid() {
+		p.remote = &net.IPAddr{IP: addr.AsSlice()} // behind the proxy
+	}
+	p.link = link.New(conn, input, link.Options{
+		MaxMessage:  srv.s.cfg.MaxMessageSize,
+		MaxQueued:   srv.s.cfg.Limits.QueuedBytes,
+		Budget:      &srv.queues,
+		Deflate:     deflate,
+		BeforeFlush: p.endBurst,
+		OnPong:      func() { p.ponged.Store(srv.hub.now()) },
+	})
+	return p
+}
+
+// turnAway answers a handshake that is refused.
+func (srv *server) turnAway(w http.ResponseWriter, addr netip.Addr, status int, reason string) {
+	if status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "60")
+	}
+	http.Error(w, reason, status)
+	srv.turnedAway(addr, reason)
+}
+
+// turnedAway counts and logs a connection that is refused.
+func (srv *server) turnedAway(addr netip.Addr, reason string) {
+	srv.stats.turnedAway.Add(1)
+	srv.stats.warnings.log(srv.s.log, "a connection was turned away", "remote", addr.String(), "reason", reason)
+}
+
+// loginFailed counts a login with what does not allow it.
+func (srv *server) loginFailed(addr netip.Addr) {
+	srv.stats.failedLogins.Add(1)
+	srv.failures.note(addr, time.Now())
+}
