@@ -1,0 +1,307 @@
+package crosscomm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// Connections are bounded in all, and for each address but those of this machine;
+// one that ends makes room.
+func TestConnectionLimits(t *testing.T) {
+	server, url := mount(t, crosscomm.Config{
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Limits:         crosscomm.Limits{Connections: 5, ConnectionsPerAddress: 2},
+	})
+	var open []*rawPeer
+	from := func(addr string) int {
+		p, resp := shakeHands(t, url, http.Header{"X-Forwarded-For": {addr}})
+		if p != nil {
+			open = append(open, p)
+		}
+		return resp.StatusCode
+	}
+	const ok, busy, full = http.StatusSwitchingProtocols, http.StatusTooManyRequests, http.StatusServiceUnavailable
+	got := []int{from("192.0.2.1"), from("192.0.2.1"), from("192.0.2.1"), from("2001:db8::1"), from("2001:db8::2"), from("2001:db8::3"), from("127.0.0.1"), from("127.0.0.1"), from("192.0.2.2")}
+	if want := []int{ok, ok, busy, ok, ok, busy, ok, full, full}; !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	if stats := server.Stats(); stats.Connections != 5 || stats.TurnedAway != 4 {
+		t.Errorf("%+v", stats)
+	}
+	open[0].Close()
+	testkit.Eventually(t, "there is room again", func() bool { return server.Stats().Connections == 4 })
+	if got := from("192.0.2.1"); got != ok {
+		t.Errorf("got %d", got)
+	}
+}
+
+// What is not yet a WebSocket, or none, is bounded too, by the network connections.
+func TestHalfOpenLimit(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{Connections: 3}})
+	for range 3 {
+		conn := dialTCP(t, server.addr)
+		if _, err := conn.Write([]byte("GET / HTTP/1.1\r\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, "a further one is cut", func() bool {
+		conn := dialTCP(t, server.addr)
+		defer conn.Close()
+		_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_, err := conn.Read(make([]byte, 1))
+		return err != nil && !errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "timeout")
+	})
+	if server.Stats().TurnedAway == 0 {
+		t.Error("it was not counted")
+	}
+}
+
+// A client that sends more than it may is read more slowly, and loses nothing. Here
+// the clock is synctest's: 10 messages at once, and then 10 a second.
+func TestMessageRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		logs := new(logBuffer)
+		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Logger: logs.logger(), Limits: crosscomm.Limits{MessagesPerSecond: 10}})
+		defer stop()
+		ctx := context.Background()
+		fast, other := clientOn(t, network, "fast", crosscomm.Config{}), clientOn(t, network, "other", crosscomm.Config{})
+		onOther := collect(other, crosscomm.ListenerOptions{})
+		for _, c := range []*crosscomm.Service{fast, other} {
+			if err := c.Login(ctx); err != nil {
+				t.Fatal(err)
+			}
+			defer c.Logout(ctx)
+		}
+		began := time.Now()
+		const count = 108 // and a login and a heartbeat
+		for i := range count {
+			if err := fast.SendMessage(ctx, i, crosscomm.TypeText, "other"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range count {
+			if m := <-onOther; m.Text() != fmt.Sprint(i) {
+				t.Fatalf("message %d is %s", i, m.Text())
+			}
+		}
+		// The last of them is taken when those before it have been paid for.
+		if took := time.Since(began).Round(time.Second); took < 9*time.Second || took > 10*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		// Meanwhile nobody else was held up.
+		began = time.Now()
+		if err := fast.SendMessage(ctx, "x", crosscomm.TypeText, crosscomm.All); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.SendMessage(ctx, "x", crosscomm.TypeText, "other"); err != nil {
+			t.Fatal(err)
+		}
+		if server.Stats().Throttled == 0 || !strings.Contains(logs.String(), "read more slowly") || !strings.Contains(logs.String(), "client_id=fast") {
+			t.Errorf("it is not told: %+v", server.Stats())
+		}
+	})
+}
+
+// The same for bytes, and for lists of clients, each of which counts for as many
+// messages as it has clients.
+func TestByteAndListRates(t *testing.T) {
+	for name, tc := range map[string]struct {
+		limits crosscomm.Limits
+		do     func(ctx context.Context, c *crosscomm.Service) error
+		times  int
+		least  time.Duration
+	}{
+		"bytes": {crosscomm.Limits{BytesPerSecond: 10_000}, func(ctx context.Context, c *crosscomm.Service) error {
+			return c.SendMessage(ctx, strings.Repeat("x", 4_800), crosscomm.TypeText, crosscomm.All)
+		}, 22, 8 * time.Second},
+		"lists": {crosscomm.Limits{MessagesPerSecond: 200}, func(ctx context.Context, c *crosscomm.Service) error {
+			list, err := c.ListClients(ctx, false)
+			if err == nil && len(list.Clients) != 100 {
+				err = fmt.Errorf("there are %d clients", len(list.Clients))
+			}
+			return err
+		}, 20, 7 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "state.yaml")
+			var state strings.Builder
+			for i := range 99 {
+				fmt.Fprintf(&state, "client%d:\n  status: offline\n  last_seen: 1.0\n", i)
+			}
+			testkit.WriteTree(t, dir, map[string]string{"state.yaml": state.String()})
+			synctest.Test(t, func(t *testing.T) {
+				network := testkit.NewPipes()
+				_, stop := serveOn(t, network, crosscomm.Config{StateFile: path, Limits: tc.limits})
+				defer stop()
+				c := clientOn(t, network, "c", crosscomm.Config{})
+				ctx := context.Background()
+				if err := c.Login(ctx); err != nil {
+					t.Fatal(err)
+				}
+				defer c.Logout(ctx)
+				began := time.Now()
+				for range tc.times {
+					if err := tc.do(ctx, c); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if took := time.Since(began); took < tc.least || took > 2*tc.least {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// Whoever does not read gets the less room, the more they are, and the sum stays
+// within its bound; who reads gets everything.
+func TestQueuedBytesInAll(t *testing.T) {
+	const inAll = 8 << 20
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{QueuedBytesInAll: inAll}})
+	reader, sender := loginRaw(t, server.addr, "reader"), loginRaw(t, server.addr, "sender")
+	const stalled = 20
+	for i := range stalled {
+		p := loginRaw(t, server.addr, fmt.Sprint("stalled", i))
+		_ = p.NetConn().(interface{ SetReadBuffer(int) error }).SetReadBuffer(4 << 10)
+	}
+	most := 0
+	for i := 0; server.Stats().TooSlow < stalled; i++ {
+		text := frameOf("sender", "all", "text", fmt.Sprintf(`"%d %s"`, i, strings.Repeat("x", 50_000)))
+		sender.write(text)
+		if got := reader.read(); got != text {
+			t.Fatalf("message %d is %.30q", i, got)
+		}
+		most = max(most, server.Stats().Queued)
+	}
+	if most > inAll || most < inAll/2 {
+		t.Errorf("%d bytes were queued at most, of %d", most, inAll)
+	}
+	testkit.Eventually(t, "what was queued is given up", func() bool { return server.Stats().Queued == 0 })
+}
+
+// A server remembers a bounded number of clients; those who have been away for
+// longest go first, none who is there, and one who comes back is reachable.
+func TestForgottenClients(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{Clients: 3}})
+	sender := loginRaw(t, server.addr, "sender")
+	old := loginRaw(t, server.addr, "old")
+	sender.write(frameOf("sender", "old", "text", `"first"`)) // the server now knows where that is
+	if got := old.read(); !strings.Contains(got, "first") {
+		t.Fatalf("got %s", got)
+	}
+	leave := func(p *rawPeer) {
+		p.Close()
+		testkit.Eventually(t, p.id+" has left", func() bool { return !slices.Contains(server.GetOnlineClients(), p.id) })
+	}
+	leave(old)
+	for i := range 5 {
+		leave(loginRaw(t, server.addr, fmt.Sprint("brief", i)))
+	}
+	var known []string
+	for _, c := range server.Clients() {
+		known = append(known, c.ClientID)
+	}
+	if want := []string{"brief3", "brief4", "sender"}; !slices.Equal(known, want) {
+		t.Errorf("known are %v, want %v", known, want)
+	}
+	if n := server.Stats().Forgotten; n != 4 {
+		t.Errorf("%d are forgotten", n)
+	}
+	old = loginRaw(t, server.addr, "old")
+	sender.write(frameOf("sender", "old", "text", `"again"`))
+	if got := old.read(); !strings.Contains(got, "again") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A message that would end the link of its receiver goes only to those who take it.
+func TestLargeMessages(t *testing.T) {
+	logs := new(logBuffer)
+	server := startServer(t, crosscomm.Config{MaxMessageSize: 4 << 20, Logger: logs.logger()})
+	plain := loginRaw(t, server.addr, "plain")
+	small := login(t, server.addr, "small")
+	big := newClient(t, server.addr, "big", crosscomm.Config{MaxMessageSize: 8 << 20})
+	ctx := testContext(t)
+	if err := big.Login(ctx); err != nil {
+		t.Fatal(err)
+	}
+	onSmall, onBig := collect(small, crosscomm.ListenerOptions{}), collect(big, crosscomm.ListenerOptions{})
+	text := strings.Repeat("x", 2<<20)
+	plain.write(frameOf("plain", "all", "text", `"`+text+`"`))
+	plain.write(frameOf("plain", "small", "text", `"`+text+`"`))
+	plain.write(frameOf("plain", "all", "text", `"short"`))
+	if m := testkit.Receive(t, onBig); m.Text() != text {
+		t.Errorf("got %d bytes", len(m.Text()))
+	}
+	if m := testkit.Receive(t, onSmall); m.Text() != "short" {
+		t.Errorf("got %d bytes", len(m.Text()))
+	}
+	if stats := server.Stats(); stats.Refused != 2 || stats.Undelivered != 1 || !strings.Contains(logs.String(), "is too large for") {
+		t.Errorf("%+v", stats)
+	}
+	for to, want := range map[string]error{"plain": crosscomm.ErrTooLarge, "small": crosscomm.ErrTooLarge, "big": nil, "all": nil} {
+		if err := server.SendMessage(ctx, text, crosscomm.TypeText, to); !errors.Is(err, want) {
+			t.Errorf("to %s: %v", to, err)
+		}
+	}
+	if err := big.SendMessage(ctx, strings.Repeat("x", 5<<20), crosscomm.TypeText, "all"); !errors.Is(err, crosscomm.ErrTooLarge) || !strings.Contains(err.Error(), "the server may take 4194304") {
+		t.Errorf("more than the server takes: %v", err)
+	}
+	plain.write(frameOf("plain", "small", "text", `"still here"`))
+	if m := testkit.Receive(t, onSmall); m.Text() != "still here" {
+		t.Errorf("got %d bytes", len(m.Text()))
+	}
+}
+
+// Ids and nesting have their bounds, which an operator may lower.
+func TestIDAndNestingLimits(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{IDLength: 8, Nesting: 5}})
+	for id, want := range map[string]string{
+		"123456789": "at most 8", "server": "reserved", "a\u200bb": "U+200B", "a\u202eb": "U+202E", "\ufeffa": "U+FEFF", "": "empty", "a\\u0000b": "U+0000",
+	} {
+		p := dialRaw(t, server.addr)
+		p.write(frameOf(id, "server", "login", "{}"))
+		p.closedWith(crosscomm.CloseLoginRejected, want)
+	}
+	for i, id := range []string{"12345678", "客户", "a b", "👩‍🚀"} {
+		if err := newClient(t, server.addr, id, crosscomm.Config{}).Login(testContext(t)); (err == nil) != (i < 3) { // the last has 11 bytes
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	p := loginRaw(t, server.addr, "p")
+	p.write(frameOf("p", "p", "dict", `[[[[[]]]]]`))
+	p.write(frameOf("p", "p", "dict", `[[[[]]]]`))
+	if got := p.read(); got != frameOf("p", "p", "dict", `[[[[]]]]`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+// Limits that make no sense are errors, and a client has none.
+func TestLimitErrors(t *testing.T) {
+	for want, cfg := range map[string]crosscomm.Config{
+		"Limits.Connections is negative": {Role: crosscomm.Server, Limits: crosscomm.Limits{Connections: -1}},
+		"Limits.IDLength is 300":         {Role: crosscomm.Server, Limits: crosscomm.Limits{IDLength: 300}},
+		"Limits.Nesting is 1000":         {Role: crosscomm.Server, Limits: crosscomm.Limits{Nesting: 1000}},
+		"Limits are a server's":          {Role: crosscomm.Client, Limits: crosscomm.Limits{Connections: 1}},
+		"an origin looks like":           {Role: crosscomm.Server, AllowedOrigins: []string{"app.example.com"}},
+		"Token: a token must be":         {Role: crosscomm.Client, Token: "two words"},
+	} {
+		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
