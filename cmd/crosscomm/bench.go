@@ -13,16 +13,17 @@ import (
 )
 
 type benchCommand struct {
-	Mode     string  `arg:"" enum:"p2p,fanout,idle" help:"p2p: clients get messages from a sender each. fanout: all get those of one sender. idle: they only stay connected, after one message to all."`
-	Server   string  `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
-	Clients  int     `help:"How many clients: receivers, but for idle." default:"100" placeholder:"N"`
-	Size     size    `help:"The size of a message on the wire." default:"256B" placeholder:"SIZE"`
-	InFlight int     `help:"How many messages of a sender are under way at a time." default:"32" placeholder:"N"`
-	Compress bool    `help:"Compress all messages (permessage-deflate); the server must agree to it."`
-	WarmUp   seconds `help:"How long before it is measured." default:"1s" placeholder:"DURATION"`
-	Duration seconds `help:"How long is measured." default:"5s" placeholder:"DURATION"`
-	PID      int     `name:"pid" help:"The server's process on this machine, for its processor time and memory (Linux)." placeholder:"PID"`
-	JSON     bool    `name:"json" help:"Print the result as a JSON object."`
+	Mode     string          `arg:"" enum:"p2p,fanout,idle" help:"p2p: clients get messages from a sender each. fanout: all get those of one sender. idle: they only stay connected, after one message to all."`
+	Server   string          `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
+	Token    crosscomm.Token `help:"What the clients show the server, if that asks for it; better in CROSSCOMM_TOKEN in the environment." env:"CROSSCOMM_TOKEN" placeholder:"TOKEN"`
+	Clients  int             `help:"How many clients: receivers, but for idle." default:"100" placeholder:"N"`
+	Size     size            `help:"The size of a message on the wire." default:"256B" placeholder:"SIZE"`
+	InFlight int             `help:"How many messages of a sender are under way at a time." default:"32" placeholder:"N"`
+	Compress bool            `help:"Compress all messages (permessage-deflate); the server must agree to it."`
+	WarmUp   seconds         `help:"How long before it is measured." default:"1s" placeholder:"DURATION"`
+	Duration seconds         `help:"How long is measured." default:"5s" placeholder:"DURATION"`
+	PID      int             `name:"pid" help:"The server's process on this machine, for its processor time and memory (Linux)." placeholder:"PID"`
+	JSON     bool            `name:"json" help:"Print the result as a JSON object."`
 }
 
 // Help is shown by kong.
@@ -41,7 +42,7 @@ With --json it prints one object: times in seconds, sizes in bytes, and null for
 
 // Run is called by kong.
 func (c benchCommand) Run(ctx context.Context, con console) error {
-	client, _, err := clientFlags{Server: c.Server, ID: "bench"}.config(con.stderr)
+	client, _, err := clientFlags{Server: c.Server, ID: "bench", Token: c.Token}.config(con.stderr)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (c benchCommand) Run(ctx context.Context, con console) error {
 	}
 	cfg := loadgen.Config{
 		URL: checked.Config().URL, Name: fmt.Sprintf("bench_%d_%d", os.Getpid(), time.Now().Unix()),
-		Compress: c.Compress, Clients: c.Clients, InFlight: c.InFlight,
+		Token: string(c.Token), Compress: c.Compress, Clients: c.Clients, InFlight: c.InFlight,
 		Size:   int(min(c.Size, loadgen.MaxSize+1)), // an int may have 32 bits
 		WarmUp: time.Duration(c.WarmUp), Duration: time.Duration(c.Duration), PID: c.PID,
 	}

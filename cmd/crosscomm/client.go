@@ -15,15 +15,16 @@ import (
 
 // clientFlags are the flags of all commands that are clients.
 type clientFlags struct {
-	Server   string     `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
-	ID       string     `name:"id" help:"This client's id; one is made for this machine if it is not given." placeholder:"ID"`
-	LogLevel slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"error" placeholder:"LEVEL"`
+	Server   string          `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
+	ID       string          `name:"id" help:"This client's id; one is made for this machine if it is not given." placeholder:"ID"`
+	Token    crosscomm.Token `help:"What this client shows the server, if that asks for it; better in CROSSCOMM_TOKEN in the environment." env:"CROSSCOMM_TOKEN" placeholder:"TOKEN"`
+	LogLevel slog.Level      `help:"What is logged to standard error: debug, info, warn or error." default:"error" placeholder:"LEVEL"`
 }
 
 // config returns the configuration of the client that the flags describe, and
 // what is to be called when the client has ended.
 func (f clientFlags) config(stderr io.Writer) (cfg crosscomm.Config, done func(), err error) {
-	cfg = crosscomm.Config{Role: crosscomm.Client, ClientID: f.ID, Logger: newLogger(stderr, f.LogLevel)}
+	cfg = crosscomm.Config{Role: crosscomm.Client, ClientID: f.ID, Token: f.Token, Logger: newLogger(stderr, f.LogLevel)}
 	done = func() {}
 	switch host, port, err := net.SplitHostPort(f.Server); {
 	case strings.Contains(f.Server, "://"):

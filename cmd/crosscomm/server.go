@@ -22,19 +22,21 @@ import (
 const defaultDataDir = "crosscomm-data"
 
 type serverCommand struct {
-	IP                string     `name:"ip" help:"Address to listen on." default:"0.0.0.0" placeholder:"ADDRESS"`
-	Port              int        `help:"Port to listen on; 0 takes a free one." default:"9898" placeholder:"PORT"`
-	Advertise         string     `help:"Address that other devices are told, if it is not this machine's own; --port is used if it has no port." placeholder:"HOST[:PORT]"`
-	HeartbeatInterval seconds    `help:"How often to look for clients that have gone silent." default:"30s" placeholder:"DURATION"`
-	HeartbeatTimeout  seconds    `help:"Silence after which a client counts as offline." default:"60s" placeholder:"DURATION"`
-	StateFile         string     `help:"File that keeps the clients' states, relative to --data-dir if that is given." default:"cross_comm_clients.yaml" placeholder:"FILE"`
-	DataDir           *string    `help:"Directory for the server's files; made if it is missing. Without it crosscomm-data has the images, files and folders, and the state file is in the working directory. If it is empty (--data-dir=) no files are carried." placeholder:"DIR"`
-	Quota             size       `help:"How much all files together may take, such as 10GB; without it as much as the disk has." placeholder:"SIZE"`
-	MaxFileSize       size       `help:"How large a file may be, such as 500MB; without it there is no bound." placeholder:"SIZE"`
-	KeepFiles         days       `help:"How long files are kept, such as 7d; without it forever." placeholder:"DURATION"`
-	PrintOSSEnv       bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
-	LogLevel          slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
-	JSON              bool       `name:"json" help:"Print events to standard output, one JSON object a line."`
+	IP                string  `name:"ip" help:"Address to listen on." default:"0.0.0.0" placeholder:"ADDRESS"`
+	Port              int     `help:"Port to listen on; 0 takes a free one." default:"9898" placeholder:"PORT"`
+	Advertise         string  `help:"Address that other devices are told, if it is not this machine's own; --port is used if it has no port." placeholder:"HOST[:PORT]"`
+	HeartbeatInterval seconds `help:"How often to look for clients that have gone silent." default:"30s" placeholder:"DURATION"`
+	HeartbeatTimeout  seconds `help:"Silence after which a client counts as offline." default:"60s" placeholder:"DURATION"`
+	StateFile         string  `help:"File that keeps the clients' states, relative to --data-dir if that is given." default:"cross_comm_clients.yaml" placeholder:"FILE"`
+	DataDir           *string `help:"Directory for the server's files; made if it is missing. Without it crosscomm-data has the images, files and folders, and the state file is in the working directory. If it is empty (--data-dir=) no files are carried." placeholder:"DIR"`
+	Quota             size    `help:"How much all files together may take, such as 10GB; without it as much as the disk has." placeholder:"SIZE"`
+	MaxFileSize       size    `help:"How large a file may be, such as 500MB; without it there is no bound." placeholder:"SIZE"`
+	KeepFiles         days    `help:"How long files are kept, such as 7d; without it forever." placeholder:"DURATION"`
+	accessFlags
+	limitFlags
+	PrintOSSEnv bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
+	LogLevel    slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+	JSON        bool       `name:"json" help:"Print events to standard output, one JSON object a line."`
 }
 
 // Help is shown by kong.
@@ -69,6 +71,9 @@ func (c serverCommand) config(con console) (crosscomm.Config, error) {
 		MaxFileSize:       int64(c.MaxFileSize),
 		KeepFiles:         time.Duration(c.KeepFiles),
 		Logger:            newLogger(con.stderr, c.LogLevel),
+	}
+	if err := errors.Join(c.accessFlags.apply(&cfg), c.limitFlags.apply(&cfg)); err != nil {
+		return cfg, err
 	}
 	if c.DataDir != nil {
 		return cfg, nil

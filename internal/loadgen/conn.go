@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -43,7 +44,11 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 		NetDialContext: cfg.Dial, TLSClientConfig: cfg.TLS, EnableCompression: cfg.Compress,
 		HandshakeTimeout: loginTime, ReadBufferSize: 512, WriteBufferSize: 512,
 	}
-	ws, resp, err := dialer.DialContext(ctx, cfg.URL, nil)
+	header := http.Header{}
+	if cfg.Token != "" {
+		header.Set("Authorization", "Bearer "+cfg.Token)
+	}
+	ws, resp, err := dialer.DialContext(ctx, cfg.URL, header)
 	if err != nil {
 		if resp != nil {
 			err = fmt.Errorf("%w (%s)", err, resp.Status)

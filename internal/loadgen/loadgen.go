@@ -20,6 +20,8 @@ type Config struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// TLS is for wss:// URLs. If it is nil the system's roots are trusted.
 	TLS *tls.Config
+	// Token is shown to the server, if it is not empty.
+	Token string
 	// Compress has all messages compressed, which the server must agree to:
 	// permessage-deflate without context takeover. The time that it takes here
 	// is in the latency.
