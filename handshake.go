@@ -17,6 +17,11 @@ import (
 func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	upgrade := websocket.IsWebSocketUpgrade(r)
 	forEndpoint := !upgrade && srv.s.cfg.DataDir != "" && isForEndpoint(r)
+	if !forEndpoint && r.ContentLength != 0 {
+		// Net/http reads what is left of a body before it answers, and would wait
+		// for it for ever. The endpoint has limits of its own.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(srv.s.cfg.Limits.HeaderTimeout))
+	}
 	if strings.HasPrefix(r.URL.Path, reservedPrefix) && !upgrade {
 		http.NotFound(w, r)
 		return

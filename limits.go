@@ -34,7 +34,7 @@ type Limits struct {
 	HeaderTimeout time.Duration
 
 	// MessagesPerSecond and BytesPerSecond are how much a server takes from one
-	// client: 50,000 messages and 64 MiB if zero, with as much again at once after
+	// client: 100,000 messages and 64 MiB if zero, with as much again at once after
 	// a pause. From a client that sends more nothing is lost: it is read more
 	// slowly. A request for the list of clients counts for as many messages as
 	// the list is long.
@@ -69,7 +69,7 @@ const (
 	DefaultFailedLogins          = 10
 	DefaultLoginTimeout          = 10 * time.Second
 	DefaultHeaderTimeout         = 10 * time.Second
-	DefaultMessagesPerSecond     = 50_000
+	DefaultMessagesPerSecond     = 100_000
 	DefaultBytesPerSecond        = 64 << 20
 	DefaultQueuedBytes           = 16 << 20
 	DefaultQueuedBytesInAll      = 256 << 20

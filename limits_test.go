@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -65,6 +66,29 @@ func TestHalfOpenLimit(t *testing.T) {
 	})
 	if server.Stats().TurnedAway == 0 {
 		t.Error("it was not counted")
+	}
+}
+
+// A request that announces a body, and does not send it, is ended, whatever else it
+// is.
+func TestStalledBody(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: 100 * time.Millisecond}})
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	for want, request := range map[string]string{
+		"426": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+		"404": "POST /_crosscomm/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"401": "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 1000\r\n\r\n",
+		"408": "GET / HTTP/1.1\r\nHost: x\r\n",
+	} {
+		conn := dialTCP(t, server.addr)
+		if _, err := conn.Write([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(testkit.Patience))
+		answer, err := io.ReadAll(conn)
+		if status, _, _ := strings.Cut(strings.TrimPrefix(string(answer), "HTTP/1.1 "), " "); err != nil || status != want && !(want == "408" && status == "") {
+			t.Errorf("%s: %q, %v", want, answer, err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -25,7 +26,7 @@ func BenchmarkRoute(b *testing.B) {
 		clients int
 	}{{"receiver0", 1}, {"receiver0", 1000}, {All, 10}} {
 		b.Run(fmt.Sprintf("to=%s/clients=%d", bc.to, bc.clients), func(b *testing.B) {
-			s, err := New(Config{Role: Server, NoStateFile: true})
+			s, err := New(Config{Role: Server, NoStateFile: true, Limits: Limits{MessagesPerSecond: math.MaxInt32, BytesPerSecond: math.MaxInt32}})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -28,7 +28,7 @@ type benchCommand struct {
 
 // Help is shown by kong.
 func (benchCommand) Help() string {
-	return `It works with any cross_comm server. Every message is checked to arrive once, unchanged and in order; if one does not, that is a failure. But for heartbeats the clients send nothing but what is measured, from this process; on the server's own machine they take processor time from it.
+	return `It works with any cross_comm server. Every message is checked to arrive once, unchanged and in order; if one does not, that is a failure. But for heartbeats the clients send nothing but what is measured, from this process; on the server's own machine they take processor time from it. A server of ours takes 100,000 messages and 64 MiB a second from a client, unless its --max-messages-per-second and --max-bytes-per-second say otherwise.
 
 A server with TLS has a wss:// address, and a certificate that this system trusts; SSL_CERT_FILE=FILE trusts those in the file in place of the system's (not on macOS and Windows). With --compress messages consist of words, of which large ones deflate to two fifths and those of 256 bytes to two thirds; --size is that before, and the latency includes what it takes here to compress and inflate them.
 

@@ -40,7 +40,7 @@ type limitFlags struct {
 	MaxFailedLogins          int     `help:"How often in a minute those of one address may fail to log in." default:"10" group:"Limits:" placeholder:"N"`
 	LoginTimeout             seconds `help:"How long a connection may take to log in." default:"10s" group:"Limits:" placeholder:"DURATION"`
 	HeaderTimeout            seconds `help:"How long the headers of a request may take, and a TLS handshake." default:"10s" group:"Limits:" placeholder:"DURATION"`
-	MaxMessagesPerSecond     int     `help:"What one client may send; more is read more slowly." default:"50000" group:"Limits:" placeholder:"N"`
+	MaxMessagesPerSecond     int     `help:"What one client may send; more is read more slowly." default:"100000" group:"Limits:" placeholder:"N"`
 	MaxBytesPerSecond        size    `help:"The same in bytes." default:"64MiB" group:"Limits:" placeholder:"SIZE"`
 	MaxQueued                size    `help:"How much may wait for one client that reads too slowly, before it is disconnected." default:"16MiB" group:"Limits:" placeholder:"SIZE"`
 	MaxQueuedInAll           size    `help:"The same for all of them together." default:"256MiB" group:"Limits:" placeholder:"SIZE"`
