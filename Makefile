@@ -29,7 +29,7 @@ vuln: ## asks an online database
 fuzz: ## each target for FUZZTIME
 	@set -e; for pkg in . ./internal/checksum ./internal/frame ./internal/loadgen ./internal/osssign ./internal/objects ./ossserver; do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
-			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg; \
 		done; \
 	done
 

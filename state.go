@@ -326,7 +326,8 @@ func stateKey(id string) (string, error) {
 		return "", err
 	}
 	if !plainKey.MatchString(id) {
-		key.Tag, key.Style = "!!str", yaml.DoubleQuotedStyle
+		// Encode loses line breaks at the beginning.
+		key.Value, key.Tag, key.Style = id, "!!str", yaml.DoubleQuotedStyle
 	}
 	var buf bytes.Buffer
 	enc := yaml.NewEncoder(&buf)
