@@ -55,12 +55,10 @@ func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, 
 	return c, nil
 }
 
-// admit says why the connection may not log in with the id.
+// admit says why the credentials of the connection do not allow a login with the id.
 func (p *peer) admit(id string) error {
 	c := p.credentials
-	switch limit := p.server.s.cfg.Limits.IDLength; {
-	case len(id) > limit:
-		return fmt.Errorf("the client id has %d bytes; at most %d are allowed", len(id), limit)
+	switch {
 	case c == nil:
 		return nil
 	case c.names != nil && !slices.Contains(c.names, id):

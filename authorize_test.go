@@ -286,7 +286,9 @@ func TestOrigins(t *testing.T) {
 // Too many failures keep an address out, whatever it brings then, and no other.
 func TestFailedLogins(t *testing.T) {
 	logs := new(logBuffer)
-	server, url := mount(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{FailedLogins: 3}, Logger: logs.logger(),
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	writeTokens(t, tokens, "x of-x-0123456789\n")
+	server, url := mount(t, crosscomm.Config{Token: goodToken, TokenFile: tokens, Limits: crosscomm.Limits{FailedLogins: 3}, Logger: logs.logger(),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16")}})
 	from := func(token string, hops ...string) int {
 		header := bearer(token)
@@ -317,10 +319,23 @@ func TestFailedLogins(t *testing.T) {
 	if want := []int{bad, bad, bad, busy, busy, good}; !slices.Equal(got, want) {
 		t.Errorf("IPv6: got %v, want %v", got, want)
 	}
-	if !strings.Contains(logs.String(), "remote=192.0.2.1") {
+	// A login that fails counts for who is behind the proxy, too.
+	for i := range 4 {
+		header := bearer("of-x-0123456789")
+		header.Set("X-Forwarded-For", "192.0.2.9")
+		p, resp := shakeHands(t, url, header)
+		if (p == nil) != (i == 3) {
+			t.Fatalf("login %d: %v", i, resp.Status)
+		}
+		if p != nil {
+			p.write(frameOf("y", "server", "login", "{}"))
+			p.closedWith(crosscomm.CloseLoginRejected, "the token is not for")
+		}
+	}
+	if !strings.Contains(logs.String(), "remote=192.0.2.1") || !strings.Contains(logs.String(), "remote=192.0.2.9") {
 		t.Error("the log does not tell who it was")
 	}
-	if stats := server.Stats(); stats.FailedLogins != 6 {
+	if stats := server.Stats(); stats.FailedLogins != 9 {
 		t.Errorf("%+v", stats)
 	}
 }

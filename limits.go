@@ -22,9 +22,10 @@ type Limits struct {
 	// addresses of this machine itself (127.0.0.1), and of the
 	// [Config.TrustedProxies], are exempt.
 	ConnectionsPerAddress int
-	// FailedLogins is how often in a minute those of one address may come with a
-	// token, a certificate or an id that they may not have: 10 if zero. Meanwhile
-	// further handshakes from there are answered with 429, whatever they bring.
+	// FailedLogins is how often in a minute those of one address may fail for what
+	// they show, or do not: a token, a certificate, what Config.Authorize wants; 10
+	// if zero. Further handshakes from there are answered with 429, whatever they
+	// bring.
 	FailedLogins int
 	// LoginTimeout is how long a connection may take, after its handshake, until
 	// it logs in: 10 s if zero. Then it is closed with [CloseLoginTimeout].

@@ -38,8 +38,13 @@ func (p *peer) login(id string, content []byte) {
 
 func (p *peer) logIn(id string, content []byte) {
 	err := checkID(id)
+	if limit := p.server.s.cfg.Limits.IDLength; err == nil && len(id) > limit {
+		err = fmt.Errorf("the client id has %d bytes; at most %d are allowed", len(id), limit)
+	}
 	if err == nil {
-		err = p.admit(id)
+		if err = p.admit(id); err != nil {
+			p.server.loginFailed(addrOf(p.remote))
+		}
 	}
 	if err != nil {
 		p.reject(err)
@@ -93,7 +98,6 @@ func (p *peer) logIn(id string, content []byte) {
 // reject counts and logs a login that is not allowed, and ends the connection.
 func (p *peer) reject(err error) {
 	p.refuse(err)
-	p.server.loginFailed(addrOf(p.remote))
 	p.link.Close(CloseLoginRejected, err.Error(), closeTimeout)
 }
 

@@ -43,10 +43,14 @@ func within(networks []netip.Prefix, addr netip.Addr) bool {
 
 // addrOf returns the IP address of the other end of a connection, or the zero Addr.
 func addrOf(a net.Addr) netip.Addr {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap().WithZone("")
+	var addr netip.Addr
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		addr = a.AddrPort().Addr()
+	case *net.IPAddr: // of somebody behind a proxy
+		addr, _ = netip.AddrFromSlice(a.IP)
 	}
-	return netip.Addr{}
+	return addr.Unmap().WithZone("")
 }
 
 // visitor is who is counted as one: an address, or, since each household has a whole
@@ -137,8 +141,12 @@ type failures struct {
 // mostFailing is for how many addresses failures are kept.
 const mostFailing = 10_000
 
-// note counts a failure.
+// note counts a failure, but for those without an address: to keep one of these out
+// would be to keep out all.
 func (f *failures) note(addr netip.Addr, now time.Time) {
+	if !addr.IsValid() {
+		return
+	}
 	addr = visitor(addr)
 	f.mu.Lock()
 	defer f.mu.Unlock()
