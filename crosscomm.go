@@ -334,7 +334,7 @@ func wrongRole(method string, want Role) error {
 // event runs a function of the Config after those before it, off the caller's
 // goroutine.
 func (s *Service) event(f func()) {
-	s.events.add(task{job: jobFunc(func() {
+	s.events.add("", task{job: jobFunc(func() {
 		defer logPanic(s.log, "a function of the Config panicked", nil)
 		f()
 	})})

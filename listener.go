@@ -38,6 +38,17 @@ type ListenerOptions struct {
 	// only with what comes from the same sender after it; when there are 8 MiB
 	// of that, what comes then no longer waits for the download.
 	DownloadDirectory string
+	// Overflow says what happens when the listener does not keep up. The zero
+	// value drops nothing, and has the connections wait.
+	Overflow Overflow
+	// MaxWaiting, if it is above 0, is how many messages of one sender may wait
+	// for the listener, besides the bounds in bytes: see [OverflowBlock] and
+	// [OverflowDropOldest]; OverflowLatest ignores it. What is being downloaded,
+	// and what waits behind that, is not among them yet. The message that the
+	// listener runs with does not wait any more.
+	MaxWaiting int
+	// Stats, if not nil, counts this listener's messages.
+	Stats *ListenerStats
 }
 
 func (o ListenerOptions) match(t MsgType, f frame.Frame) bool {
@@ -64,6 +75,7 @@ type registration struct {
 
 func (r *registry) add(l Listener, opts ListenerOptions) (remove func()) {
 	reg := &registration{listener: l, opts: opts}
+	reg.queue.overflow, reg.queue.perSource, reg.queue.stats = opts.Overflow, opts.MaxWaiting, opts.Stats
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = append(slices.Clip(r.list), reg)
@@ -105,16 +117,18 @@ type arrival struct {
 
 // run has the listener handle the message.
 func (a *arrival) run() {
-	if a.ctx.Err() == nil {
-		a.path, a.err = a.received.outcome()
-		a.registry.call(a.ctx, a.reg, &a.Message)
+	if a.ctx.Err() != nil {
+		a.reg.opts.Stats.dropped(1)
+		return
 	}
+	a.path, a.err = a.received.outcome()
+	a.registry.call(a.ctx, a.reg, &a.Message)
 }
 
 // dispatch brings the message that is in data, from which f was scanned, to all
 // listeners that match. It keeps neither: each listener gets a Message of its
-// own. It blocks only if too much of the same sender waits for one of them, until
-// there is room, or the context ends, with which the listeners' work ends too, or
+// own. It blocks only if too much of the same sender waits for one of them that
+// drops nothing, until there is room, or the context ends, with which the listeners' work ends too, or
 // the link is closing.
 func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 	t := msgTypeOf(f.Type)
@@ -126,13 +140,16 @@ func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 		}
 		a := &arrival{ctx: how.ctx, registry: &s.listeners, reg: reg, received: received}
 		a.Message.set(data, t, f)
-		if !reg.queue.hasRoom(a.FromClientID) {
-			how.link.Flush() // before it is waited
-			if !reg.queue.waitForRoom(how.ctx, how.link.Closing(), a.FromClientID) && !how.keep {
-				continue
-			}
+		work := task{size: len(data), ready: received.ready(), job: a}
+		if reg.queue.offer(a.FromClientID, work) {
+			continue
 		}
-		reg.queue.add(task{source: a.FromClientID, size: len(data), ready: received.ready(), job: a})
+		how.link.Flush() // before it is waited
+		if reg.queue.waitForRoom(how.ctx, how.link.Closing(), a.FromClientID) || how.keep {
+			reg.queue.add(a.FromClientID, work)
+		} else {
+			reg.opts.Stats.dropped(1)
+		}
 	}
 }
 
@@ -155,8 +172,11 @@ func downloadDirectory(list []*registration, t MsgType, f frame.Frame) string {
 }
 
 func (r *registry) call(ctx context.Context, reg *registration, m *Message) {
+	well := false
+	defer func() { reg.opts.Stats.handled(well) }()
 	defer logPanic(r.log, "a listener panicked", m)
-	if err := reg.listener(ctx, m); err != nil {
+	err := reg.listener(ctx, m)
+	if well = err == nil; !well {
 		r.log.With(m.logged()...).Error("a listener failed", "error", err)
 	}
 }

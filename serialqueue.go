@@ -24,32 +24,47 @@ const (
 // serialQueue runs functions one at a time, in the order in which they were
 // added. One that is not ready yet holds up those of the same source after it,
 // and no others. The queue has a goroutine only while there is something to
-// run. The zero value is ready.
+// run. The zero value is ready, and drops nothing by itself.
 type serialQueue struct {
+	// These are set before the first task is added.
+	overflow  Overflow
+	perSource int            // how many tasks of a source may be in tasks; 0 for any number
+	stats     *ListenerStats // or nil
+
 	mu       sync.Mutex
-	tasks    fifo.Queue[task]   // whose turn comes
-	heldUp   map[string]*heldUp // by source
-	waiting  int                // the sizes of the tasks
-	ofSource map[string]int     // the same, for each source that has tasks
+	tasks    fifo.Queue[task] // whose turn comes; what was dropped from its middle has left a gap
+	gaps     int
+	popped   int                // how many have ever left tasks, at its head
+	sources  map[string]*source // which have tasks, by name
+	unused   []*source          // to be used again
+	waiting  int                // the sizes of all tasks
+	held     int                // how many sources have tasks that are held up
+	heldSize int                // the sizes of these tasks
 	running  bool               // whether there is a goroutine
 	closed   bool               // nothing is added any more
 	changed  chan struct{}      // if not nil, closed when waiting or running is next lowered, or closed set
 }
 
-// heldUp are tasks of a source of which the first is not ready, while the others
-// come after it.
-type heldUp struct {
-	tasks []task
-	size  int
+// source is where tasks come from.
+type source struct {
+	name     string
+	size     int             // of its tasks
+	queued   int             // how many of them are in serialQueue.tasks
+	places   fifo.Queue[int] // of those, as counted by serialQueue.popped; only if the queue drops
+	held     []task          // the first is not ready, the others come after it
+	heldSize int
 }
 
-// task is a job that handles size bytes from the source.
+// task is a job that handles size bytes from its source.
 type task struct {
-	source string
+	source *source // set by the queue
 	size   int
 	ready  <-chan struct{} // closed when it may run; nil for at once
-	job    job
+	job    job             // nil for a gap
 }
+
+// isReady reports whether the task may run.
+func (t *task) isReady() bool { return t.ready == nil || isClosed(t.ready) }
 
 type job interface{ run() }
 
@@ -58,60 +73,144 @@ type jobFunc func()
 
 func (f jobFunc) run() { f() }
 
-// add adds a task, unless the queue is closed. It never blocks; see
-// waitForRoom.
-func (q *serialQueue) add(t task) {
+// maxUnused is how many sources are kept to be used again.
+const maxUnused = 64
+
+// offer is add, but adds nothing and returns false if the queue drops nothing
+// and a bound is reached.
+func (q *serialQueue) offer(from string, t task) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.sources[from]
+	if !q.closed && !q.drops() && q.full(s) {
+		return false
+	}
+	q.put(s, from, t)
+	return true
+}
+
+// add adds a task from the source, unless the queue is closed. It never blocks;
+// see waitForRoom.
+func (q *serialQueue) add(from string, t task) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.put(q.sources[from], from, t)
+}
+
+// put adds a task from the source s, which is nil if it has none yet. Call it,
+// and all that follow, with mu held.
+func (q *serialQueue) put(s *source, from string, t task) {
+	if q.closed {
+		q.stats.dropped(1)
+		return
+	}
+	if s == nil {
+		s = q.newSource(from)
+	}
+	t.source = s
 	t.size += taskOverhead
+	s.size += t.size
+	q.waiting += t.size
+	q.stats.waits(1)
+	if len(s.held) > 0 || !t.isReady() {
+		q.hold(t)
+	} else {
+		q.enqueue(t)
+	}
+	q.keepBounds(s)
+}
+
+func (q *serialQueue) newSource(name string) *source {
+	var s *source
+	if last := len(q.unused) - 1; last >= 0 {
+		s = q.unused[last]
+		q.unused = q.unused[:last]
+	} else {
+		s = new(source)
+	}
+	s.name = name
+	if q.sources == nil {
+		q.sources = map[string]*source{}
+	}
+	q.sources[name] = s
+	return s
+}
+
+// left counts a task out that waits no more.
+func (q *serialQueue) left(t task) {
+	s := t.source
+	q.waiting -= t.size
+	q.stats.waits(-1)
+	if s.size -= t.size; s.size > 0 {
+		return
+	}
+	delete(q.sources, s.name)
+	if len(q.unused) < maxUnused {
+		s.name = "" // it is part of a longer text
+		q.unused = append(q.unused, s)
+	}
+}
+
+// hold gives a task its place behind those of its source that are not ready, or
+// in front of what will come after it.
+func (q *serialQueue) hold(t task) {
+	s := t.source
+	if q.drops() && !q.mayHold(t) {
+		return
+	}
+	if len(s.held) > 0 && s.heldSize >= maxHeldUp && t.isReady() {
+		q.enqueue(t)
+		return
+	}
+	s.held = append(s.held, t)
+	s.heldSize += t.size
+	q.heldSize += t.size
+	if len(s.held) == 1 {
+		q.held++
+		go q.release(t)
+	}
+}
+
+// release waits until the task is ready, and gives it, and those that it holds
+// up, their places, up to the next one that is not ready.
+func (q *serialQueue) release(t task) {
+	<-t.ready
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return
 	}
-	q.waiting += t.size
-	if q.ofSource == nil {
-		q.ofSource = map[string]int{}
+	s := t.source
+	defer q.keepBounds(s)
+	held := s.held
+	for len(held) > 0 && held[0].isReady() {
+		t, held[0] = held[0], task{}
+		held = held[1:]
+		s.heldSize -= t.size
+		q.heldSize -= t.size
+		q.enqueue(t)
 	}
-	q.ofSource[t.source] += t.size
-	q.enqueue(t)
+	if s.held = held; len(held) > 0 {
+		go q.release(held[0])
+		return
+	}
+	s.held = nil
+	q.held--
 }
 
-// enqueue gives a task that is counted its place. Call it with mu held.
+// enqueue gives a task that is counted its turn.
 func (q *serialQueue) enqueue(t task) {
-	ready := t.ready == nil || isClosed(t.ready)
-	held := q.heldUp[t.source]
-	switch {
-	case held == nil && !ready:
-		if q.heldUp == nil {
-			q.heldUp = map[string]*heldUp{}
+	if q.drops() {
+		if q.replaced(t) {
+			return
 		}
-		q.heldUp[t.source] = &heldUp{[]task{t}, t.size}
-		go q.release(t)
-		return
-	case held != nil && (!ready || held.size < maxHeldUp):
-		held.tasks = append(held.tasks, t)
-		held.size += t.size
-		return
+		t.source.places.Push(q.popped + q.tasks.Len())
 	}
 	q.tasks.Push(t)
+	t.source.queued++
 	if !q.running {
 		q.running = true
 		go q.drain()
-	}
-}
-
-// release waits until the task is ready, and gives it and those that it holds
-// up their places.
-func (q *serialQueue) release(t task) {
-	<-t.ready
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	held := q.heldUp[t.source]
-	if held == nil {
-		return // the queue was closed
-	}
-	delete(q.heldUp, t.source)
-	for _, t := range held.tasks {
-		q.enqueue(t)
 	}
 }
 
@@ -119,10 +218,10 @@ func (q *serialQueue) release(t task) {
 // reached, but not longer than until ctx ends, hurry is closed, or the queue
 // is, and reports whether there is room. So what waits can exceed a bound by
 // what the callers add at once.
-func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, source string) bool {
+func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, from string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.closed && q.full(source) {
+	for !q.closed && q.full(q.sources[from]) {
 		if !q.wait(ctx, hurry) {
 			return false
 		}
@@ -131,15 +230,19 @@ func (q *serialQueue) waitForRoom(ctx context.Context, hurry <-chan struct{}, so
 }
 
 // hasRoom reports whether waitForRoom would not wait.
-func (q *serialQueue) hasRoom(source string) bool {
+func (q *serialQueue) hasRoom(from string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.closed && !q.full(source)
+	return !q.closed && !q.full(q.sources[from])
 }
 
-// full reports whether a bound is reached; with mu held.
-func (q *serialQueue) full(source string) bool {
-	return q.waiting >= maxWaiting || q.ofSource[source] >= maxWaitingOfSource
+// full reports whether a bound is reached, for the source or for all; s may be
+// nil.
+func (q *serialQueue) full(s *source) bool {
+	if q.waiting >= maxWaiting {
+		return true
+	}
+	return s != nil && (s.size >= maxWaitingOfSource || q.perSource > 0 && s.queued >= q.perSource)
 }
 
 // close drops what waits, and lets nothing be added any more. What runs is not
@@ -151,7 +254,13 @@ func (q *serialQueue) close() bool {
 		return false
 	}
 	q.closed = true
-	q.tasks, q.heldUp, q.ofSource, q.waiting = fifo.Queue[task]{}, nil, nil, 0
+	for _, s := range q.sources {
+		n := s.queued + len(s.held)
+		q.stats.waits(-n)
+		q.stats.dropped(n)
+	}
+	q.tasks, q.gaps, q.sources, q.unused = fifo.Queue[task]{}, 0, nil, nil
+	q.waiting, q.held, q.heldSize = 0, 0, 0
 	q.notify()
 	return true
 }
@@ -161,7 +270,7 @@ func (q *serialQueue) close() bool {
 func (q *serialQueue) idle(ctx context.Context) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.running || len(q.heldUp) > 0 {
+	for q.running || q.held > 0 {
 		if !q.wait(ctx, nil) {
 			return false
 		}
@@ -198,17 +307,26 @@ func (q *serialQueue) drain() {
 		q.mu.Unlock()
 	}()
 	for q.tasks.Len() > 0 {
-		t := q.tasks.Pop()
-		q.waiting -= t.size
-		if q.ofSource[t.source] -= t.size; q.ofSource[t.source] == 0 {
-			delete(q.ofSource, t.source)
-		}
+		t := q.pop()
 		q.notify()
 		q.runUnlocked(t)
 	}
 	q.running = false
 	q.notify()
 	finished = true
+}
+
+// pop takes the task whose turn it is out of the queue, and the gaps behind it.
+func (q *serialQueue) pop() task {
+	t := q.tasks.Pop()
+	q.popped++
+	t.source.queued--
+	if q.drops() {
+		t.source.places.Pop()
+		q.skipGaps()
+	}
+	q.left(t)
+	return t
 }
 
 func (q *serialQueue) runUnlocked(t task) {

@@ -46,6 +46,12 @@ func (q *Queue[T]) Pop() T {
 	return v
 }
 
+// DeleteFunc removes the values for which del is true, and keeps the order of the
+// others. It calls del once for each value, in their order.
+func (q *Queue[T]) DeleteFunc(del func(T) bool) {
+	q.values = q.values[:q.head+len(slices.DeleteFunc(q.values[q.head:], del))]
+}
+
 // closeGap moves the values to the beginning, and gives up room of which little is used.
 func (q *Queue[T]) closeGap() {
 	rest := q.values[q.head:]
