@@ -109,7 +109,8 @@ func (s *Service) ClientID() string { return s.cfg.ClientID }
 // of one sender, or 256 MiB of all, wait for one listener, the connection that
 // brings more of them is not read further until the listener goes on; if that
 // takes long, that link times out. On a client all senders share the one
-// connection.
+// connection. [ListenerOptions.Overflow] has messages dropped instead, so that
+// nothing ever waits for this listener.
 //
 // The context ends at Logout, or when the server stops; what then still waits
 // is dropped. An error or a panic of a listener is logged, and changes nothing

@@ -58,6 +58,61 @@ func Example() {
 	// [camera display]
 }
 
+// A display that takes its time draws the latest reading of each sensor, while a
+// recorder gets all of them.
+func ExampleListenerOptions_overflow() {
+	ctx := context.Background()
+	server, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, NoStateFile: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	web := httptest.NewServer(server)
+	defer web.Close()
+	defer server.Stop(ctx)
+
+	const readings = 1000
+	drawing, drawn, recorded := make(chan string), make(chan bool), make(chan bool)
+	var stats crosscomm.ListenerStats
+	server.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+		drawing <- m.Text()
+		<-drawn // slow
+		return nil
+	}, crosscomm.ListenerOptions{Type: crosscomm.TypeText, Overflow: crosscomm.OverflowLatest, Stats: &stats})
+	server.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+		if m.Text() == fmt.Sprint("reading ", readings) {
+			close(recorded)
+		}
+		return nil
+	}, crosscomm.ListenerOptions{Type: crosscomm.TypeText})
+
+	lidar, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, ClientID: "lidar", URL: "ws" + strings.TrimPrefix(web.URL, "http")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := lidar.Login(ctx); err != nil {
+		log.Fatal(err)
+	}
+	defer lidar.Logout(ctx)
+	send := func(n int) {
+		if err := lidar.SendMessage(ctx, fmt.Sprint("reading ", n), crosscomm.TypeText, crosscomm.ServerID); err != nil {
+			log.Fatal(err)
+		}
+	}
+	send(1)
+	fmt.Println("drawing", <-drawing)
+	for n := 2; n <= readings; n++ {
+		send(n)
+	}
+	<-recorded
+	close(drawn)
+	fmt.Println("drawing", <-drawing)
+	fmt.Println(stats.Dropped.Load(), "dropped")
+	// Output:
+	// drawing reading 1
+	// drawing reading 1000
+	// 998 dropped
+}
+
 func ExampleMessage_Decode() {
 	m, err := crosscomm.FromDict(map[string]any{
 		"msg_id": "1", "from_client_id": "lidar", "to_client_id": "all", "msg_type": crosscomm.TypeDict,

@@ -36,6 +36,18 @@ func newMemStore(objects map[string]string) *memStore {
 	return s
 }
 
+// untilReleased returns a beforeGet that blocks until the channel is closed.
+func untilReleased(release <-chan struct{}) func(context.Context, string) error {
+	return func(ctx context.Context, _ string) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 func (s *memStore) info(key string) (crosscomm.ObjectInfo, error) {
 	data, ok := s.objects[key]
 	if !ok {

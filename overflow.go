@@ -3,7 +3,14 @@ package crosscomm
 import "sync/atomic"
 
 // Overflow says what happens to the messages for a listener that does not keep
-// up with them.
+// up with them. Any other value counts as OverflowBlock.
+//
+// With OverflowDropOldest and OverflowLatest no connection ever waits for the
+// listener. A message that waits for its download gets its place, as those that
+// wait behind it, when the download is over, and may be dropped only then; the
+// file stays. But when 8 MiB of a sender, or 128 MiB of all, wait so, further
+// messages with files are dropped at once, and with OverflowLatest others that
+// would wait behind them and take no other one's place.
 type Overflow int
 
 const (
@@ -13,24 +20,24 @@ const (
 	// until the listener goes on. If that takes long, that link times out. On a
 	// client all senders share the one connection.
 	OverflowBlock Overflow = iota
-	// OverflowDropOldest drops, instead of waiting, the sender's own oldest
-	// message when more than MaxWaiting of it wait, or more than 16 MiB, and the
-	// oldest of all above 256 MiB. The others keep the order of arrival.
+	// OverflowDropOldest drops a sender's own oldest message when more than
+	// MaxWaiting of it wait, or more than 16 MiB, and the oldest of all above
+	// 256 MiB. The others keep the order of arrival.
 	OverflowDropOldest
 	// OverflowLatest keeps the latest message of each sender: a newer one takes
-	// the place of the one that waits, which is dropped, also its place in the
-	// order, so that each sender gets its turn, however much another one sends.
-	// It is for sensors, whose older readings nobody wants. Above 256 MiB
-	// it drops the message whose turn is next. MaxWaiting does not count.
+	// the place of the one that waits, in the order, too, so that each sender gets
+	// its turn, however much another one sends. Above 256 MiB it drops the message
+	// whose turn is next. It is for sensors, whose older readings nobody wants.
 	//
-	// All types count alike: a listener that gets readings and commands would
-	// lose commands. Give each type a listener of its own.
+	// All types count alike: of a sender of readings and commands the listener
+	// would lose commands. Let it have one [ListenerOptions.Type].
 	OverflowLatest
 )
 
 // ListenerStats are live counters of a listener, or of all listeners that are
-// given the same one. Each message for a listener is in one of them, but while
-// the listener runs with it. They may be read at any time, and concurrently.
+// given the same one. Each message that came for a listener is counted in one of
+// them, but for the one that it runs with. The zero value is ready. They may be
+// read at any time, and concurrently.
 type ListenerStats struct {
 	Handled atomic.Uint64 // calls that returned nil
 	Failed  atomic.Uint64 // calls that returned an error, or panicked

@@ -39,14 +39,9 @@ func TestDownloadHoldsUpNothingElse(t *testing.T) {
 	ctx := testContext(t)
 	started, release := make(chan struct{}), make(chan struct{})
 	store := newMemStore(map[string]string{"k": "bytes"})
-	store.beforeGet = func(ctx context.Context, _ string) error {
+	store.beforeGet = func(ctx context.Context, key string) error {
 		close(started)
-		select {
-		case <-release:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return untilReleased(release)(ctx, key)
 	}
 	svc, all, dir := receiver(t, server.addr, store)
 	texts := collect(svc, crosscomm.ListenerOptions{Type: crosscomm.TypeText})
@@ -291,12 +286,7 @@ func TestManyWaitForDownloads(t *testing.T) {
 		if key == "other" {
 			return nil
 		}
-		select {
-		case <-release:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return untilReleased(release)(ctx, key)
 	}
 	svc, got, _ := receiver(t, server.addr, store)
 	texts := collect(svc, crosscomm.ListenerOptions{Type: crosscomm.TypeText})

@@ -51,6 +51,26 @@ func TestRoom(t *testing.T) {
 	}
 }
 
+// What is deleted from the middle is gone, can be collected, and leaves the others
+// in their order.
+func TestDeleteFunc(t *testing.T) {
+	var q fifo.Queue[*int]
+	for i := range 10 {
+		q.Push(&i)
+	}
+	q.Pop()
+	all := q.All()
+	q.DeleteFunc(func(v *int) bool { return *v%3 != 0 })
+	q.Push(new(int))
+	var got []int
+	for _, v := range q.All() {
+		got = append(got, *v)
+	}
+	if want := []int{3, 6, 9, 0}; !slices.Equal(got, want) || all[4] != nil {
+		t.Errorf("got %v, want %v; behind them is %v", got, want, all[4])
+	}
+}
+
 func BenchmarkPushPop(b *testing.B) {
 	var q fifo.Queue[[10]int]
 	q.Push([10]int{})
