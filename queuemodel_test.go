@@ -150,10 +150,11 @@ func followModel(t *testing.T, m *queueModel, r *rand.Rand, sources, notReady in
 	q := serialQueue{overflow: m.overflow, perSource: m.perSource, stats: stats}
 	var ran []int
 	step := make(chan struct{})
+	var made []*modelTask
 	defer func() { // what a failed step leaves must end, too
 		q.close()
 		close(step)
-		for _, task := range m.held {
+		for _, task := range made {
 			if !task.ready {
 				close(task.done)
 			}
@@ -174,6 +175,7 @@ func followModel(t *testing.T, m *queueModel, r *rand.Rand, sources, notReady in
 				if r.Intn(2) == 0 {
 					task.from = "0" // the flood
 				}
+				made = append(made, task)
 				number++
 				what += fmt.Sprintf("add %d of %s ", task.number, task.from)
 				if got, want := q.offer(task.from, realTask(task, &ran, step)), m.addSized(task); got != want {

@@ -60,6 +60,35 @@ func TestSerialQueueIsBounded(t *testing.T) {
 	})
 }
 
+// What waits when the queue is closed, held up or not, is counted as dropped, and
+// what comes then.
+func TestSerialQueueCountsWhatItCloses(t *testing.T) {
+	q := serialQueue{stats: new(ListenerStats)}
+	began, release, ready := make(chan bool), make(chan struct{}), make(chan struct{})
+	nothing := jobFunc(func() { t.Error("it ran") })
+	q.add("a", task{job: jobFunc(func() {
+		began <- true
+		<-release
+	})})
+	<-began
+	q.add("a", task{job: nothing})
+	q.add("b", task{job: nothing, ready: ready})
+	q.add("b", task{job: nothing})
+	if waiting, dropped := q.stats.Waiting.Load(), q.stats.Dropped.Load(); waiting != 3 || dropped != 0 {
+		t.Errorf("%d wait, %d were dropped", waiting, dropped)
+	}
+	q.close()
+	q.add("b", task{job: nothing})
+	if waiting, dropped := q.stats.Waiting.Load(), q.stats.Dropped.Load(); waiting != 0 || dropped != 4 {
+		t.Errorf("closed: %d wait, %d were dropped", waiting, dropped)
+	}
+	close(ready)
+	close(release)
+	if !q.idle(t.Context()) {
+		t.Error("it still runs")
+	}
+}
+
 // A function that ends its goroutine takes the others not with it.
 func TestSerialQueueSurvivesGoexit(t *testing.T) {
 	var q serialQueue
