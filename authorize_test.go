@@ -257,6 +257,23 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
+// An Authorize that panics lets nobody in, and costs nothing else: the server can
+// still count, and stop.
+func TestAuthorizePanics(t *testing.T) {
+	server, url := mount(t, crosscomm.Config{Authorize: func(_ *http.Request, id string) error {
+		if id != "good" {
+			panic("a test")
+		}
+		return nil
+	}})
+	if _, _, err := websocket.DefaultDialer.DialContext(testContext(t), url, nil); err == nil {
+		t.Error("somebody was let in")
+	}
+	if n := server.Stats().Connections; n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+}
+
 // Pages of browsers come from the same host, or one of the list.
 func TestOrigins(t *testing.T) {
 	listed := startServer(t, crosscomm.Config{AllowedOrigins: []string{"https://app.example.com", "http://localhost:3000"}})
@@ -306,8 +323,8 @@ func TestFailedLogins(t *testing.T) {
 	}
 	got = append(got, from(goodToken, "192.0.2.1"), from(goodToken, "192.0.2.2"), from(goodToken))
 	// What is before the last that is not trusted may be made up.
-	got = append(got, from(goodToken, "192.0.2.2, 192.0.2.1"), from(goodToken, "192.0.2.2", "192.0.2.1, 10.1.2.3"), from(goodToken, "192.0.2.1, 192.0.2.2"), from(goodToken, "nonsense, 10.1.2.3"))
-	if want := []int{bad, bad, bad, busy, busy, good, good, busy, busy, good, good}; !slices.Equal(got, want) {
+	got = append(got, from(goodToken, "192.0.2.2, 192.0.2.1"), from(goodToken, "192.0.2.2", "192.0.2.1, 10.1.2.3"), from(goodToken, "192.0.2.1, 192.0.2.2"), from(goodToken, "nonsense, 10.1.2.3"), from(goodToken, "192.0.2.1:5678"), from(goodToken, "[2001:db8:5::1]:80"))
+	if want := []int{bad, bad, bad, busy, busy, good, good, busy, busy, good, good, busy, good}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	// Of IPv6, whole networks.

@@ -124,11 +124,11 @@ type Config struct {
 	// id that is not its token's is closed with [CloseLoginRejected].
 	TokenFile string
 	// Authorize, if not nil, is asked besides: first about each handshake, before
-	// the id is known, with "" in its place, and then about each login. The
-	// request is the handshake's, without a body; its context ends with the
-	// server. An error turns the client away, by 401 or by [CloseLoginRejected],
-	// and its text is what the client is told. It may be called concurrently, and
-	// may block.
+	// the id is known, with "" in its place, and then about each login that does
+	// not repeat one. The request is the handshake's, without a body; its context
+	// ends with the server. An error turns the client away, by 401 or by
+	// [CloseLoginRejected], and its text is what the client is told. It may be
+	// called concurrently, and may block; a panic turns the client away, too.
 	Authorize func(r *http.Request, clientID string) error
 	// AllowedOrigins are those whose web pages may connect to a server from a
 	// browser, such as "https://app.example.com", besides the server's own; "*"

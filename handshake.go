@@ -42,29 +42,31 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		srv.serveEndpoint(run, w, r)
 		return
 	}
-	if !srv.serveWebSocket(run, w, r) {
-		run.work.Done()
-	}
+	srv.serveWebSocket(run, w, r)
 }
 
-// serveWebSocket makes the handshake, and has the connection served, for which
-// work.Done of the run must follow when it has ended. It reports false if there is
-// none.
-func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http.Request) bool {
+// serveWebSocket makes the handshake, and has the connection served. It calls
+// work.Done of the run when there is none, or that has ended.
+func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http.Request) {
 	addr := visitorAddr(r, srv.s.cfg.TrustedProxies)
-	if why := srv.visitors.enter(addr); why != "" {
-		srv.visitors.leave(addr)
+	why := srv.visitors.enter(addr)
+	var p *peer
+	defer func() {
+		if p == nil { // also if Config.Authorize panics
+			srv.visitors.leave(addr)
+			run.work.Done()
+		}
+	}()
+	if why != "" {
 		status := http.StatusServiceUnavailable
 		if why == crowdedByOne {
 			status = http.StatusTooManyRequests
 		}
 		srv.turnAway(w, addr, status, string(why))
-		return false
+		return
 	}
-	p := srv.handshake(run, w, r, addr)
-	if p == nil {
-		srv.visitors.leave(addr)
-		return false
+	if p = srv.handshake(run, w, r, addr); p == nil {
+		return
 	}
 	// On a goroutine of its own, for that of net/http holds much memory that is
 	// needed no more.
@@ -73,7 +75,6 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 		defer srv.visitors.leave(addr)
 		srv.servePeer(p)
 	}()
-	return true
 }
 
 // handshake answers one, and returns nil if it is refused.

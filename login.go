@@ -41,7 +41,9 @@ func (p *peer) logIn(id string, content []byte) {
 	if limit := p.server.s.cfg.Limits.IDLength; err == nil && len(id) > limit {
 		err = fmt.Errorf("the client id has %d bytes; at most %d are allowed", len(id), limit)
 	}
-	if err == nil {
+	// One that repeats its login was asked already. And others may wait for it then,
+	// so that it must not wait for a function of the Config.
+	if err == nil && p.id == "" {
 		if err = p.admit(id); err != nil {
 			p.server.loginFailed(addrOf(p.remote))
 		}

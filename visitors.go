@@ -28,7 +28,11 @@ func visitorAddr(r *http.Request, proxies []netip.Prefix) netip.Addr {
 		if !within(proxies, addr) {
 			break
 		}
-		before, err := netip.ParseAddr(strings.TrimSpace(hop))
+		hop = strings.TrimSpace(hop)
+		before, err := netip.ParseAddr(hop)
+		if withPort, portErr := netip.ParseAddrPort(hop); portErr == nil {
+			before, err = withPort.Addr(), nil
+		}
 		if err != nil {
 			break
 		}
