@@ -102,13 +102,26 @@ type Config struct {
 	// nil, in place of a net.Dialer. Proxies from the environment (HTTP_PROXY)
 	// are not used either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// TLS is for a client whose URL begins with wss, as it does by default if TLS
-	// is not nil, and for the files that it exchanges with that server: whom it
-	// trusts, and who it is. If it is nil the system's roots are trusted; the name
-	// that the certificate must have is that of the URL, unless it is set here.
-	// NextProtos counts for nothing. It must not be changed any more. A server
-	// speaks TLS over a listener that does: see [Service.Serve].
+	// TLS is for connections that are encrypted. It must not be changed any more;
+	// its NextProtos count for nothing.
+	//
+	// For a client whose URL begins with wss, as it does by default if TLS is not
+	// nil, and for the files that it exchanges with that server, it says whom the
+	// client trusts (see [TrustPin] and [TrustCA]), and who it is. If it is nil the
+	// system's roots are trusted; the name that the certificate must have is that of
+	// the URL, unless it is set here.
+	//
+	// A server speaks TLS, at least 1.2, if it is not nil. It must have the server's
+	// certificate: see [SelfSigned] and [ReadCertificate]. If its ClientAuth verifies
+	// the clients' certificates, a client that has one may log in only with an id
+	// that is the certificate's common name or one of its DNS names; any other is
+	// closed with [CloseLoginRejected].
 	TLS *tls.Config
+	// TLSPort is where a server speaks TLS, and then Port is without it; AnyPort
+	// takes a free one. If it is zero the server speaks TLS at Port, if TLS is set,
+	// and nothing else. ClientAuth does not count at a port without TLS: anybody
+	// may log in there.
+	TLSPort int
 
 	// StateFile is where a server keeps the states of its clients, as YAML,
 	// under a lock on the file of the same name with ".lock" at its end:
@@ -303,12 +316,13 @@ func (c *Config) check() error {
 	if err := checkID(c.ClientID); err != nil {
 		return fmt.Errorf("ClientID: %w", err)
 	}
+	if err := c.checkTLS(); err != nil {
+		return err
+	}
 	if c.Role == Server {
 		switch {
 		case c.URL != "":
 			return errors.New("a server has no URL, but IP and Port")
-		case c.TLS != nil:
-			return errors.New("TLS is a client's; for a server give Serve a listener of tls.NewListener")
 		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
 			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
 		}

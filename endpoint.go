@@ -252,7 +252,7 @@ func (c *client) useOffer(o *objectStoreOffer) {
 	}
 	store, err := newOSSStore(OSSConfig{
 		Endpoint: scheme + "://" + u.Host, BucketName: o.Bucket, AccessKeyID: o.AccessKeyID, AccessKeySecret: o.AccessKeySecret,
-	}, newTransport(c.open, c.s.cfg.TLS.Clone()))
+	}, newTransport(c.open, c.tlsConfig()))
 	if err != nil {
 		c.s.log.Warn("the server's object store cannot be used", "error", err)
 		return

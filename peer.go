@@ -27,6 +27,8 @@ type peer struct {
 	remote    net.Addr
 	mustLogIn *time.Timer // nil after the first login
 
+	certificate *clientCertificate // nil without one
+
 	// Who has logged in here, and what the hub knows of it. Only the reading
 	// goroutine uses id and target; it sets member under the hub's lock.
 	id     string
@@ -159,7 +161,11 @@ func (p *peer) login(id string) {
 }
 
 func (p *peer) logIn(id string) {
-	if err := checkID(id); err != nil {
+	err := checkID(id)
+	if err == nil {
+		err = p.certificate.check(id)
+	}
+	if err != nil {
 		p.refuse(err)
 		p.link.Close(CloseLoginRejected, err.Error(), closeTimeout)
 		return
