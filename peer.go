@@ -23,6 +23,7 @@ type peer struct {
 	server    *server
 	run       *serverRun // listeners work under its context
 	agreed    bool       // on the subprotocol: more than the original's wire may be spoken
+	verbose   bool       // whether each message is logged; looked at when now is
 	link      *link.Link
 	remote    net.Addr
 	mustLogIn *time.Timer // nil after the first login
@@ -37,7 +38,6 @@ type peer struct {
 
 	// What is the same for all messages that come in at once.
 	now                 int64 // of the hub's clock; 0 for not looked at yet
-	verbose             bool  // whether each message is logged
 	received, delivered uint64
 
 	handling sync.Mutex // held while a message is handled
