@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,8 @@ type serverCommand struct {
 	PrintOSSEnv       bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
 	LogLevel          slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
 	JSON              bool       `name:"json" help:"Print events to standard output, one JSON object a line."`
+
+	serverTLSFlags
 }
 
 // Help is shown by kong.
@@ -44,8 +47,12 @@ func (serverCommand) Help() string {
 Examples:
   crosscomm server --port 9898 --data-dir /var/lib/crosscomm --quota 50GB --keep-files 7d
   crosscomm server --print-oss-env > .env
+  crosscomm server --tls-self-signed
+  crosscomm server --tls-cert fullchain.pem --tls-key privkey.pem --tls-port 9899
 
-With --json it prints {"event": "listening", "addr": …}, {"event": "login", "client_id": …} and {"event": "logout", "client_id": …}.`
+With TLS everything at that port is encrypted, files included. --tls-self-signed prints a pin, by which clients know the server (listen --tls-pin); the files tls-cert.pem and tls-key.pem in --data-dir have the certificate, and who deletes the former gets another one with the same pin. Python and Java peers speak no TLS in cross_comm itself: for them --tls-port leaves --port without. Their OSS clients do, with an authority that their system trusts; Python takes the server's own certificate with REQUESTS_CA_BUNDLE=tls-cert.pem, Java from its trust store. With --tls-client-ca a client's id must be the common name or a DNS name of its certificate.
+
+With --json it prints {"event": "listening", "addr": …}, with "tls_addr" if there is TLS and "tls_pin" if its certificate is self-signed, {"event": "login", "client_id": …} and {"event": "logout", "client_id": …}.`
 }
 
 // dataDir is where the files are, "" if none are carried.
@@ -88,6 +95,9 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if _, err := c.address("1"); err != nil {
 		return err
 	}
+	if err := c.checkTLS(); err != nil {
+		return err
+	}
 	// What a server relays is no garbage, but each handshake leaves much of it: to
 	// collect it sooner costs little, and saves a tenth of the memory of idle clients.
 	if os.Getenv("GOGC") == "" {
@@ -101,6 +111,10 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if c.JSON {
 		cfg.OnLogin = func(id string) { out.event("login", "client_id", id) }
 		cfg.OnLogout = func(id string, _ error) { out.event("logout", "client_id", id) }
+	}
+	leaf, err := c.useTLS(&cfg, con.stderr)
+	if err != nil {
+		return err
 	}
 	svc, err := crosscomm.New(cfg)
 	if err != nil {
@@ -128,21 +142,25 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 		l.Close()
 		return err
 	}
-	return svc.Serve(ctx, &toldListener{Listener: l, tell: func() { c.tell(out, svc, port) }})
+	return svc.Serve(ctx, &toldListener{Listener: l, tell: func() { c.tell(out, svc, port, leaf) }})
 }
 
 // tell says that the server runs, and how to reach it.
-func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string) {
+func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string, leaf *x509.Certificate) {
 	addr := net.JoinHostPort(c.IP, port)
+	overTLS := c.tellsTLS(svc, leaf)
 	if c.JSON {
-		out.event("listening", "addr", addr)
+		out.event("listening", append([]string{"addr", addr}, overTLS...)...)
 		return
 	}
 	peers, err := c.address(port)
 	if err != nil {
 		peers = addr // it was checked
 	}
-	out.line("crosscomm server on %s; connect to it with, for instance:\n  crosscomm listen --server %s", addr, peers)
+	if !c.alone() && len(overTLS) > 0 {
+		addr += ", and with TLS on " + overTLS[1]
+	}
+	out.line("crosscomm server on %s; connect to it with, for instance:\n  %s", addr, c.commands(svc, leaf, peers))
 	if dir, err := filepath.Abs(c.dataDir()); c.dataDir() != "" && err == nil {
 		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, dir)))
 	}
