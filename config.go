@@ -122,6 +122,12 @@ type Config struct {
 	// and nothing else. ClientAuth does not count at a port without TLS: anybody
 	// may log in there.
 	TLSPort int
+	// TLSRedirect has a server with a TLSPort serve nothing at Port, but send
+	// whoever comes there to TLSPort (status 307). Python peers follow that, and
+	// speak TLS so, although they have only the one address. It helps against those
+	// who read along, and not against those who change what passes: they may answer
+	// in the server's place.
+	TLSRedirect bool
 
 	// StateFile is where a server keeps the states of its clients, as YAML,
 	// under a lock on the file of the same name with ".lock" at its end:

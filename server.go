@@ -184,7 +184,7 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 	}
 	log := srv.s.log
 	hs := &http.Server{
-		Handler:           srv.s,
+		Handler:           on.handler(srv.s),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -324,7 +324,11 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if !upgrade && !forEndpoint {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server ws://%s%s\n", r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
+		scheme := "ws"
+		if r.TLS != nil {
+			scheme = "wss"
+		}
+		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server %s://%s%s\n", scheme, r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
 		return
 	}
 	run, err := srv.enter()

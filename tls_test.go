@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
@@ -96,14 +98,12 @@ func TestTLSPort(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	resp, err := http.Get("http://" + tlsAddr + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, _ := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "HTTPS server") {
+	if resp, text := get(t, http.DefaultTransport, "http://"+tlsAddr+"/"); resp.StatusCode != http.StatusBadRequest || !strings.Contains(text, "HTTPS server") {
 		t.Errorf("HTTP at the TLS port: %s, %s", resp.Status, text)
+	}
+	web := &http.Transport{TLSClientConfig: trustPin(t, pin), DisableKeepAlives: true}
+	if resp, text := get(t, web, "https://"+tlsAddr+"/"); resp.StatusCode != http.StatusUpgradeRequired || !strings.Contains(text, "--server wss://"+tlsAddr) {
+		t.Errorf("HTTPS at the TLS port: %s, %s", resp.Status, text)
 	}
 	stop()
 	if svc.Addr() != nil || svc.TLSAddr() != nil {
@@ -114,6 +114,48 @@ func TestTLSPort(t *testing.T) {
 			conn.Close()
 			t.Errorf("%s is still open", a)
 		}
+	}
+}
+
+// get makes a request, and follows no redirect.
+func get(t *testing.T, web http.RoundTripper, url string) (resp *http.Response, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(testContext(t), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	if resp, err = web.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// A server may send all who come without TLS to where it speaks that.
+func TestTLSRedirect(t *testing.T) {
+	own, pin := selfSigned(t)
+	svc, _ := startTLS(t, crosscomm.Config{TLS: own, TLSPort: crosscomm.AnyPort, TLSRedirect: true, DataDir: t.TempDir()})
+	addr, tlsAddr := svc.Addr().String(), svc.TLSAddr().String()
+	for _, path := range []string{"/a%2Fb?c=d", "/crosscomm/"} {
+		resp, text := get(t, http.DefaultTransport, "http://"+addr+path)
+		if to := resp.Header.Get("Location"); resp.StatusCode != http.StatusTemporaryRedirect || to != "https://"+tlsAddr+path || !strings.Contains(text, tlsAddr) {
+			t.Errorf("%s: %s, %s, %s", path, resp.Status, to, text)
+		}
+	}
+	_, resp, err := websocket.DefaultDialer.DialContext(testContext(t), "ws://"+addr+"/x", nil)
+	if err == nil || resp == nil || resp.Header.Get("Location") != "wss://"+tlsAddr+"/x" {
+		t.Errorf("a WebSocket: %v, %v", err, resp)
+	}
+	if err := newClient(t, addr, "a", crosscomm.Config{}).Login(testContext(t)); err == nil || !strings.Contains(err.Error(), "wss://"+tlsAddr) {
+		t.Errorf("a client without TLS: %v", err)
+	}
+	if err := secureClient(t, svc.TLSAddr(), "a", trustPin(t, pin)).Login(testContext(t)); err != nil {
+		t.Error(err)
 	}
 }
 

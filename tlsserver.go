@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"strconv"
 	"syscall"
+
+	"github.com/gorilla/websocket"
 )
 
 // checkTLS is the part of check about TLS.
@@ -15,8 +19,12 @@ func (c *Config) checkTLS() error {
 	switch {
 	case c.Role == Client && c.TLSPort != 0:
 		return errors.New("TLSPort is a server's; a client's Port is that of its URL, which begins with wss if TLS is set")
+	case c.Role == Client && c.TLSRedirect:
+		return errors.New("TLSRedirect is a server's")
 	case c.Role == Client:
 		return nil
+	case c.TLSRedirect && c.TLSPort == 0:
+		return errors.New("TLSRedirect is set, but not TLSPort, to which it leads")
 	case c.TLSPort != 0 && c.TLS == nil:
 		return errors.New("TLSPort is set, but not TLS, which has the certificate")
 	case c.TLSPort > 65535 || c.TLSPort < 0 && c.TLSPort != AnyPort:
@@ -96,4 +104,27 @@ func (on *listeners) addrs() []any {
 		attrs = append(attrs, "tls_addr", on.tlsAddr.String())
 	}
 	return attrs
+}
+
+// handler returns what answers the requests.
+func (on *listeners) handler(s *Service) http.Handler {
+	if !s.cfg.TLSRedirect {
+		return s
+	}
+	_, port, err := net.SplitHostPort(on.tlsAddr.String())
+	if err != nil {
+		return s // no such address has no port
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil {
+			s.ServeHTTP(w, r)
+			return
+		}
+		to := url.URL{Scheme: "https", Host: net.JoinHostPort((&url.URL{Host: r.Host}).Hostname(), port), Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+		if websocket.IsWebSocketUpgrade(r) {
+			to.Scheme = "wss"
+		}
+		w.Header().Set("Location", to.String())
+		http.Error(w, "This server speaks TLS alone, at "+to.Scheme+"://"+to.Host, http.StatusTemporaryRedirect)
+	})
 }
