@@ -31,7 +31,7 @@ func (c serverCommand) printOSSEnv(ctx context.Context, svc *crosscomm.Service, 
 	}
 	_, err = os.Stat(svc.Config().DataDir)
 	isNew := errors.Is(err, fs.ErrNotExist)
-	access, err := svc.FileAccess(c.ossScheme() + addr)
+	access, err := svc.FileAccess(c.endpoint(addr))
 	if err != nil {
 		return err
 	}
@@ -111,8 +111,8 @@ func hasPort(addr string) bool {
 
 // envCommand is the command that prints the settings for the files of this
 // server, which lie in dir, an absolute path: it may be given in another
-// directory.
-func (c serverCommand) envCommand(port, dir string) string {
+// directory. The second port is that with TLS, if there is one of its own.
+func (c serverCommand) envCommand(port, tlsPort, dir string) string {
 	command := "crosscomm server"
 	for _, flag := range []struct {
 		name, value string
@@ -124,6 +124,7 @@ func (c serverCommand) envCommand(port, dir string) string {
 		{"--data-dir", dir, true},
 		{"--tls-cert", absolute(c.TLSCert), c.alone() && c.TLSCert != ""},
 		{"--tls-key", absolute(c.TLSKey), c.alone() && c.TLSKey != ""},
+		{"--tls-port", tlsPort, c.alone() && c.TLSPort != nil},
 		{"--tls-client-ca", absolute(c.TLSClientCA), c.alone() && c.TLSClientCA != ""},
 	} {
 		if flag.needed {
@@ -132,6 +133,9 @@ func (c serverCommand) envCommand(port, dir string) string {
 	}
 	if c.alone() && c.TLSSelfSigned {
 		command += " --tls-self-signed"
+	}
+	if c.TLSRedirect {
+		command += " --tls-redirect"
 	}
 	return command + " --print-oss-env > .env"
 }

@@ -47,10 +47,12 @@ func (serverCommand) Help() string {
 Examples:
   crosscomm server --port 9898 --data-dir /var/lib/crosscomm --quota 50GB --keep-files 7d
   crosscomm server --print-oss-env > .env
-  crosscomm server --tls-self-signed
-  crosscomm server --tls-cert fullchain.pem --tls-key privkey.pem --tls-port 9899
+  crosscomm server --tls-self-signed --tls-port 9899 --tls-redirect
+  crosscomm server --tls-cert fullchain.pem --tls-key privkey.pem
 
-With TLS everything at that port is encrypted, files included. --tls-self-signed prints a pin, by which clients know the server (listen --tls-pin); the files tls-cert.pem and tls-key.pem in --data-dir have the certificate, and who deletes the former gets another one with the same pin. Python and Java peers speak no TLS in cross_comm itself: for them --tls-port leaves --port without. Their OSS clients do, with an authority that their system trusts; Python takes the server's own certificate with REQUESTS_CA_BUNDLE=tls-cert.pem, Java from its trust store. With --tls-client-ca a client's id must be the common name or a DNS name of its certificate.
+With TLS everything at that port is encrypted, files included. --tls-self-signed prints a pin, by which clients know the server (listen --tls-pin). It keeps tls-cert.pem and tls-key.pem in --data-dir; if the former is deleted, there will be another one, for the addresses that the machine has then, with the same pin. With --tls-client-ca a client's id must be the common name or a DNS name of its certificate.
+
+Python and Java peers connect without TLS, but Python follows --tls-redirect. It, and the OSS clients of both, check the certificate against their own authorities: a self-signed one Python takes with SSL_CERT_FILE and REQUESTS_CA_BUNDLE in its .env set to a copy of tls-cert.pem, Java from its trust store.
 
 With --json it prints {"event": "listening", "addr": …}, with "tls_addr" if there is TLS and "tls_pin" if its certificate is self-signed, {"event": "login", "client_id": …} and {"event": "logout", "client_id": …}.`
 }
@@ -148,21 +150,22 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 // tell says that the server runs, and how to reach it.
 func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string, leaf *x509.Certificate) {
 	addr := net.JoinHostPort(c.IP, port)
-	overTLS := c.tellsTLS(svc, leaf)
 	if c.JSON {
-		out.event("listening", append([]string{"addr", addr}, overTLS...)...)
+		out.event("listening", append([]string{"addr", addr}, c.tellsTLS(svc, leaf)...)...)
 		return
 	}
 	peers, err := c.address(port)
 	if err != nil {
 		peers = addr // it was checked
 	}
-	if !c.alone() && len(overTLS) > 0 {
-		addr += ", and with TLS on " + overTLS[1]
+	tlsPort := ""
+	if c.TLSPort != nil {
+		tlsPort = c.tlsPortOf(svc)
+		addr += ", and with TLS on " + net.JoinHostPort(c.IP, tlsPort)
 	}
 	out.line("crosscomm server on %s; connect to it with, for instance:\n  %s", addr, c.commands(svc, leaf, peers))
 	if dir, err := filepath.Abs(c.dataDir()); c.dataDir() != "" && err == nil {
-		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, dir)))
+		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, tlsPort, dir)))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/crosscomm/crosscomm-go"
@@ -18,14 +19,15 @@ type serverTLSFlags struct {
 	TLSKey        string `name:"tls-key" help:"The key of --tls-cert." placeholder:"FILE"`
 	TLSSelfSigned bool   `name:"tls-self-signed" help:"Speak TLS with a certificate of the server's own, which is made once and kept in --data-dir; its pin is printed for the clients."`
 	TLSPort       *int   `name:"tls-port" help:"Speak TLS at this port, and none at --port; 0 takes a free one. Without it --port speaks TLS, and nothing else." placeholder:"PORT"`
+	TLSRedirect   bool   `name:"tls-redirect" help:"Serve nothing at --port, but send whoever comes there to --tls-port: Python peers follow that."`
 	TLSClientCA   string `name:"tls-client-ca" help:"Let only clients in that have a certificate of an authority in this PEM file, which is read at the start; the certificate's name is the client's id." placeholder:"FILE"`
 }
 
 // wanted reports whether the server shall speak TLS.
 func (f serverTLSFlags) wanted() bool { return f.TLSSelfSigned || f.TLSCert != "" }
 
-// alone reports whether it shall speak nothing else.
-func (f serverTLSFlags) alone() bool { return f.wanted() && f.TLSPort == nil }
+// alone reports whether it shall serve nothing without TLS.
+func (f serverTLSFlags) alone() bool { return f.wanted() && (f.TLSPort == nil || f.TLSRedirect) }
 
 // checkTLS says what makes no sense.
 func (c serverCommand) checkTLS() error {
@@ -39,6 +41,10 @@ func (c serverCommand) checkTLS() error {
 		return usageError{"--tls-self-signed keeps its certificate in --data-dir, which is empty; name a directory, or give --tls-cert and --tls-key"}
 	case c.TLSPort != nil && !c.wanted():
 		return usageError{"--tls-port needs a certificate: " + how}
+	case c.TLSRedirect && c.TLSPort == nil:
+		return usageError{"--tls-redirect leads to --tls-port, which is not given"}
+	case c.TLSRedirect && c.PrintOSSEnv && *c.TLSPort == 0:
+		return usageError{"--print-oss-env needs the port that the server has: give --tls-port"}
 	case c.TLSClientCA != "" && !c.wanted():
 		return usageError{"--tls-client-ca is about clients that speak TLS, which the server does not: " + how}
 	case c.TLSPort != nil && (*c.TLSPort < 0 || *c.TLSPort > 65535):
@@ -81,10 +87,10 @@ func (c serverCommand) useTLS(cfg *crosscomm.Config, stderr io.Writer) (leaf *x5
 		}
 		secure.ClientCAs, secure.ClientAuth = clients.RootCAs, tls.RequireAndVerifyClientCert
 		if !c.alone() {
-			fmt.Fprintln(stderr, "--tls-client-ca: no certificate is asked for at --port, where anybody may log in with any id; leave out --tls-port to have that port speak TLS, too")
+			fmt.Fprintln(stderr, "--tls-client-ca: no certificate is asked for at --port, where anybody may log in with any id; with --tls-redirect nobody may")
 		}
 	}
-	cfg.TLS = secure
+	cfg.TLS, cfg.TLSRedirect = secure, c.TLSRedirect
 	if c.TLSPort != nil {
 		if cfg.TLSPort = *c.TLSPort; cfg.TLSPort == 0 {
 			cfg.TLSPort = crosscomm.AnyPort
@@ -119,7 +125,7 @@ func (c serverCommand) commands(svc *crosscomm.Service, leaf *x509.Certificate, 
 		return plain
 	}
 	host, port, _ := net.SplitHostPort(peers)
-	if !c.alone() {
+	if c.TLSPort != nil {
 		port = c.tlsPortOf(svc)
 	}
 	// Clients that trust by the name must use one that is in the certificate.
@@ -144,24 +150,28 @@ func (c serverCommand) commands(svc *crosscomm.Service, leaf *x509.Certificate, 
 	return secure + "\nor, without TLS:\n  " + plain
 }
 
-// ossScheme is that of the endpoint for Python and Java peers.
-func (c serverCommand) ossScheme() string {
-	if c.alone() {
-		return "https://"
+// endpoint is what Python and Java peers are told of the files, which they reach
+// at the address if it is without TLS.
+func (c serverCommand) endpoint(addr string) string {
+	if !c.alone() {
+		return addr
 	}
-	return ""
+	if host, _, err := net.SplitHostPort(addr); c.TLSPort != nil && err == nil {
+		addr = net.JoinHostPort(host, strconv.Itoa(*c.TLSPort))
+	}
+	return "https://" + addr
 }
 
 // hintOSSOverTLS says what Python and Java peers need besides the settings.
 func (c serverCommand) hintOSSOverTLS(stderr io.Writer) {
 	switch {
 	case c.alone() && c.TLSClientCA != "":
-		fmt.Fprintln(stderr, "the OSS clients of Python and Java have no certificate to show to --tls-client-ca; for them give the server --tls-port, which leaves --port without TLS")
+		fmt.Fprintln(stderr, "the OSS clients of Python and Java have no certificate to show to --tls-client-ca; for them give the server --tls-port, without --tls-redirect")
 	case c.alone() && c.TLSSelfSigned:
 		fmt.Fprintf(stderr, "the OSS clients of Python and Java check the server's certificate against authorities of their own: for Python set REQUESTS_CA_BUNDLE to a copy of %s, for Java put that into its trust store (keytool -importcert)\n", printable(absolute(filepath.Join(c.dataDir(), crosscomm.SelfSignedCertFile))))
 	case c.alone():
 		fmt.Fprintln(stderr, "the OSS clients of Python and Java check the server's certificate against authorities of their own; for another one set REQUESTS_CA_BUNDLE for Python, and put it into Java's trust store")
 	case c.wanted():
-		fmt.Fprintln(stderr, "with these settings files go to --port, without TLS; with https:// they do where --tls-port is left out")
+		fmt.Fprintln(stderr, "with these settings files go to --port, without TLS; with --tls-redirect they go by https://")
 	}
 }

@@ -87,6 +87,7 @@ func TestTLSStartUpLines(t *testing.T) {
 	}{
 		{[]string{"--tls-self-signed"}, "wss://127.0.0.1:", 4},
 		{[]string{"--tls-self-signed", "--tls-port", "0"}, "wss://127.0.0.1:", 6},
+		{[]string{"--tls-self-signed", "--tls-port", "0", "--tls-redirect"}, "wss://127.0.0.1:", 4},
 		{files, "wss://127.0.0.1:", 4},
 	} {
 		server := start(t, nil, append([]string{"server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", t.TempDir()}, tc.flags...)...)
@@ -195,6 +196,8 @@ func TestTLSUsage(t *testing.T) {
 		{exitUsage, "name a directory", []string{"server", "--tls-self-signed", "--data-dir="}},
 		{exitUsage, "needs a certificate", []string{"server", "--tls-port", "9899"}},
 		{exitUsage, "which the server does not", []string{"server", "--tls-client-ca", authority.File}},
+		{exitUsage, "which is not given", []string{"server", "--tls-self-signed", "--tls-redirect"}},
+		{exitUsage, "give --tls-port", []string{"server", "--tls-self-signed", "--tls-redirect", "--tls-port", "0", "--print-oss-env"}},
 		{exitUsage, "both 9898", []string{"server", "--tls-self-signed", "--tls-port", "9898"}},
 		{exitUsage, "between 0 and 65535", []string{"server", "--tls-self-signed", "--tls-port=-1"}},
 		{exitUsage, "between 0 and 65535", []string{"server", "--tls-self-signed", "--tls-port", "70000"}},
@@ -234,6 +237,7 @@ func TestOSSEnvWithTLS(t *testing.T) {
 	}{
 		{[]string{"--tls-self-signed"}, "https://10.9.8.7:9898", "REQUESTS_CA_BUNDLE to a copy of " + filepath.Join(dir, crosscomm.SelfSignedCertFile)},
 		{[]string{"--tls-self-signed", "--tls-port", "9899"}, "http://10.9.8.7:9898", "without TLS"},
+		{[]string{"--tls-self-signed", "--tls-port", "9899", "--tls-redirect"}, "https://10.9.8.7:9899", "REQUESTS_CA_BUNDLE"},
 		{files, "https://10.9.8.7:9898", "authorities of their own"},
 		{append(files, "--tls-client-ca", authority.File), "https://10.9.8.7:9898", "no certificate to show"},
 	} {
@@ -251,11 +255,16 @@ func TestOSSEnvWithTLS(t *testing.T) {
 	t.Chdir(dir)
 	c := serverCommand{IP: "0.0.0.0", serverTLSFlags: serverTLSFlags{TLSCert: "cert.pem", TLSKey: "key.pem", TLSClientCA: "ca.pem"}}
 	want := "crosscomm server --data-dir /d --tls-cert " + filepath.Join(dir, "cert.pem") + " --tls-key " + filepath.Join(dir, "key.pem") + " --tls-client-ca " + filepath.Join(dir, "ca.pem") + " --print-oss-env > .env"
-	if got := c.envCommand("9898", "/d"); got != want {
+	if got := c.envCommand("9898", "9899", "/d"); got != want {
+		t.Errorf("got %s", got)
+	}
+	tlsPort := 0
+	c.serverTLSFlags = serverTLSFlags{TLSSelfSigned: true, TLSPort: &tlsPort, TLSRedirect: true}
+	if got := c.envCommand("9898", "9899", "/d"); got != "crosscomm server --data-dir /d --tls-port 9899 --tls-self-signed --tls-redirect --print-oss-env > .env" {
 		t.Errorf("got %s", got)
 	}
 	c.serverTLSFlags = serverTLSFlags{TLSSelfSigned: true}
-	if got := c.envCommand("9898", "/d"); got != "crosscomm server --data-dir /d --tls-self-signed --print-oss-env > .env" {
+	if got := c.envCommand("9898", "9899", "/d"); got != "crosscomm server --data-dir /d --tls-self-signed --print-oss-env > .env" {
 		t.Errorf("got %s", got)
 	}
 }
