@@ -215,8 +215,8 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 	return s.client.list(ctx, onlyOnline)
 }
 
-// StartServer listens on IP and Port, with TLS on TLSPort if that is set, and serves until ctx ends or
-// [Service.Stop] is called. Then it closes the connections with code 1001
+// StartServer listens on IP and Port, and on TLSPort if that is set, and serves
+// until ctx ends or [Service.Stop] is called. Then it closes the connections with code 1001
 // (going away), waiting for no peer longer than a second, cuts the server's own
 // uploads and downloads, keeps the clients' states, waits for running listeners,
 // whose context has ended, up to 5 s, and returns nil. No goroutine of it is
@@ -278,7 +278,8 @@ func (s *Service) TLSAddr() net.Addr {
 // also there), and all that have the signature of one. Any other request is answered with 426 (upgrade required) and a hint,
 // or, below "/_crosscomm/", with 404. It needs no StartServer, but
 // [Service.Stop] when the program ends: an http.Server does not close
-// WebSockets. A server that was stopped answers 503.
+// WebSockets. Of clients' certificates that the http.Server verifies counts what
+// [Config.TLS] says. A server that was stopped answers 503.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.server == nil {
 		http.Error(w, "this crosscomm.Service is a client", http.StatusInternalServerError)

@@ -85,8 +85,8 @@ func (srv *server) accessKeys() (*accessKeys, error) {
 
 // FileAccess returns the settings with which Python, Java and other peers use
 // the endpoint of a server that has a [Config.DataDir]; addr is the HOST:PORT
-// at which they reach the server, or, if that is behind a proxy that speaks TLS,
-// its "https://HOST". The key may read and write everything. The server need not
+// at which they reach the server, or "https://HOST:PORT", if it, or a proxy in
+// front of it, speaks TLS there. The key may read and write everything. The server need not
 // run; the key is made at the first call or start, whichever comes first.
 //
 // On a client it returns [ErrRole], and without a DataDir [ErrNoObjectStore].

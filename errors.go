@@ -79,6 +79,6 @@ type CloseError = link.CloseError
 const (
 	CloseReplaced      = 4001 // a newer login has taken over the id
 	CloseTooSlow       = 4002 // the client reads too slowly: its queue is full
-	CloseLoginRejected = 4003 // the id cannot be used
+	CloseLoginRejected = 4003 // the id cannot be used, or is not that of the client's certificate
 	CloseLoginTimeout  = 4004 // no login came within 10 s
 )

@@ -122,20 +122,12 @@ func TestJavaOnTheEndpoint(t *testing.T) {
 	if out, err := keytool.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, tc := range []struct {
-		url, want string
-		flags     []string
-	}{
-		{web.URL, "ALL WELL", nil},
-		{secure.URL, "ALL WELL", []string{"-Djavax.net.ssl.trustStore=" + store, "-Djavax.net.ssl.trustStorePassword=changeit"}},
-		{secure.URL, "None of the TrustManagers trust", nil},
-	} {
-		args := append(tc.flags, "-Dfile.encoding=UTF-8", "-Dhttp.nonProxyHosts=*", "-cp", classPath, program, tc.url, "lan", id, key)
-		cmd := exec.CommandContext(ctx, "java", args...)
+	for _, url := range []string{web.URL, secure.URL} {
+		cmd := exec.CommandContext(ctx, "java", "-Djavax.net.ssl.trustStore="+store, "-Djavax.net.ssl.trustStorePassword=changeit",
+			"-Dfile.encoding=UTF-8", "-Dhttp.nonProxyHosts=*", "-cp", classPath, program, url, "lan", id, key)
 		cmd.Dir = dir
-		out, err := cmd.CombinedOutput()
-		if (err == nil) != (tc.want == "ALL WELL") || !strings.Contains(string(out), tc.want) {
-			t.Errorf("%s %v: %v\n%s", tc.url, tc.flags, err, out[max(0, len(out)-3000):])
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "ALL WELL") {
+			t.Errorf("%s: %v\n%s", url, err, out[max(0, len(out)-3000):])
 		}
 	}
 }
