@@ -112,7 +112,8 @@ type Config struct {
 	// the URL, unless it is set here.
 	//
 	// A server speaks TLS, at least 1.2, if it is not nil. It must have the server's
-	// certificate: see [SelfSigned] and [ReadCertificate]. If its ClientAuth verifies
+	// certificate: see [SelfSigned] and [ReadCertificate]. A configuration that its
+	// GetConfigForClient returns is used as it is. If its ClientAuth verifies
 	// the clients' certificates, a client that has one may log in only with an id
 	// that is the certificate's common name or one of its DNS names; any other is
 	// closed with [CloseLoginRejected].

@@ -216,11 +216,11 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 }
 
 // StartServer listens on IP and Port, and on TLSPort if that is set, and serves
-// until ctx ends or [Service.Stop] is called. Then it closes the connections with code 1001
-// (going away), waiting for no peer longer than a second, cuts the server's own
-// uploads and downloads, keeps the clients' states, waits for running listeners,
-// whose context has ended, up to 5 s, and returns nil. No goroutine of it is
-// left then. Do not call it from a listener or a function of the Config.
+// until ctx ends or [Service.Stop] is called. Then it closes the connections with
+// code 1001 (going away), waiting for no peer longer than a second, cuts the
+// server's own uploads and downloads, keeps the clients' states, waits for running
+// listeners, whose context has ended, up to 5 s, and returns nil. No goroutine of it
+// is left then. Do not call it from a listener or a function of the Config.
 //
 // If it cannot listen, or the server runs already, it returns an error; if
 // another one has the [Config.DataDir], [ErrInUse]. On a client it returns

@@ -86,8 +86,8 @@ func (srv *server) accessKeys() (*accessKeys, error) {
 // FileAccess returns the settings with which Python, Java and other peers use
 // the endpoint of a server that has a [Config.DataDir]; addr is the HOST:PORT
 // at which they reach the server, or "https://HOST:PORT", if it, or a proxy in
-// front of it, speaks TLS there. The key may read and write everything. The server need not
-// run; the key is made at the first call or start, whichever comes first.
+// front of it, speaks TLS there. The key may read and write everything. The server
+// need not run; the key is made at the first call or start, whichever comes first.
 //
 // On a client it returns [ErrRole], and without a DataDir [ErrNoObjectStore].
 func (s *Service) FileAccess(addr string) (OSSConfig, error) {

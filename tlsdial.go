@@ -25,8 +25,9 @@ func (c *client) tlsConfig() *tls.Config {
 // what it writes to.
 type tlsDial struct {
 	client *client
-	// What the server has asked for: with TLS 1.3 a client is only told by the failure of its
-	// first read, or write, that what it has shown was not enough.
+	// Whether the server has asked for a certificate, and was shown one: with TLS
+	// 1.3 a client is told only by the failure of its first read, or write, that this
+	// was not enough.
 	asked, shown bool
 }
 
@@ -92,7 +93,7 @@ func (d *tlsDial) explain(err error) error {
 
 // explainAnswer is explain for a server's answer to a handshake without TLS.
 func explainAnswer(err error) error {
-	if text := err.Error(); strings.Contains(text, "HTTPS") {
+	if strings.Contains(err.Error(), "HTTPS") {
 		return fmt.Errorf("%w (the server speaks TLS there: take wss://, or the port at which it does not)", err)
 	}
 	return err

@@ -30,7 +30,7 @@ func (c *Config) checkTLS() error {
 	case c.TLSPort > 65535 || c.TLSPort < 0 && c.TLSPort != AnyPort:
 		return fmt.Errorf("TLSPort %d: it must be between 1 and 65535, or AnyPort", c.TLSPort)
 	case c.TLSPort == c.Port && c.Port != AnyPort:
-		return fmt.Errorf("Port and TLSPort are both %d; without TLSPort the server speaks TLS at Port, and nothing else", c.Port)
+		return fmt.Errorf("TLSPort and Port are both %d; without TLSPort the server speaks TLS at Port, and nothing else", c.Port)
 	case c.TLS == nil:
 		return nil
 	case len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil && c.TLS.GetConfigForClient == nil:
@@ -41,7 +41,8 @@ func (c *Config) checkTLS() error {
 	return nil
 }
 
-// serverTLS returns the configuration for a listener.
+// serverTLS returns the configuration for a listener. What a GetConfigForClient of
+// the caller's returns is left as it is.
 func serverTLS(cfg *tls.Config) *tls.Config {
 	cfg = cfg.Clone()
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
@@ -51,7 +52,8 @@ func serverTLS(cfg *tls.Config) *tls.Config {
 
 // listen listens on a port of Config.IP.
 func (s *Service) listen(ctx context.Context, port int) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(s.cfg.IP, strconv.Itoa(max(port, 0)))) // AnyPort is the system's 0
+	number := strconv.Itoa(max(port, 0)) // AnyPort is the system's 0
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(s.cfg.IP, number))
 	if err != nil {
 		hint := ""
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -120,7 +122,9 @@ func (on *listeners) handler(s *Service) http.Handler {
 			s.ServeHTTP(w, r)
 			return
 		}
-		to := url.URL{Scheme: "https", Host: net.JoinHostPort((&url.URL{Host: r.Host}).Hostname(), port), Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+		came := url.URL{Host: r.Host}
+		to := *r.URL
+		to.Scheme, to.Host = "https", net.JoinHostPort(came.Hostname(), port)
 		if websocket.IsWebSocketUpgrade(r) {
 			to.Scheme = "wss"
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -26,9 +27,9 @@ func Pin(cert *x509.Certificate) string {
 // TrustPin returns a client's [Config.TLS] that trusts the servers whose
 // certificates have one of the pins, and no others: see [Pin]. Give it those of the
 // key that is in use and of the next one, and the server can be given that without
-// a client that does not know it. Neither who has signed the certificate nor its names
-// and dates count. The error is about a pin that is malformed, or that there is
-// none.
+// a client that does not know it. Neither who has signed the certificate nor its
+// names and dates count. The error is about a pin that is malformed, or that there
+// is none.
 //
 // The fields for the client's own certificate may be set in what is returned;
 // VerifyConnection must be left alone.
@@ -43,7 +44,7 @@ func TrustPin(pins ...string) (*tls.Config, error) {
 			return nil, fmt.Errorf("crosscomm: the pin %.80q must be %s and 44 characters of base64, as crosscomm server prints it", pin, pinMark)
 		}
 	}
-	trusted := append([]string(nil), pins...)
+	trusted := slices.Clone(pins)
 	return &tls.Config{
 		InsecureSkipVerify: true, // which the pin takes the place of
 		// Unlike VerifyPeerCertificate it is called for resumed sessions, too.

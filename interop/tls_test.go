@@ -12,8 +12,8 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
-// The original knows no TLS, but its libraries do: sent to it by the server it
-// comes over TLS, with messages and with files, if its environment says whom it may trust.
+// The original knows no TLS, but its libraries do: sent to it by the server it comes
+// over TLS, with messages and with files, if its environment says whom it may trust.
 func TestPythonOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	own, err := crosscomm.SelfSigned(dir)
