@@ -52,7 +52,7 @@ Examples:
 
 With TLS everything at that port is encrypted, files included. --tls-self-signed prints a pin, by which clients know the server (listen --tls-pin). It keeps tls-cert.pem and tls-key.pem in --data-dir; if the former is deleted, there will be another one, for the addresses that the machine has then, with the same pin. With --tls-client-ca a client's id must be the common name or a DNS name of its certificate.
 
-Python and Java peers connect without TLS, but Python follows --tls-redirect. It, and the OSS clients of both, check the certificate against their own authorities: a self-signed one Python takes with SSL_CERT_FILE and REQUESTS_CA_BUNDLE in its .env set to a copy of tls-cert.pem, Java from its trust store.
+Python and Java peers connect without TLS, but Python follows --tls-redirect. It, and the OSS clients of both, check the certificate against their own authorities: a self-signed one Python takes with SSL_CERT_FILE and REQUESTS_CA_BUNDLE, in its environment or .env, set to a copy of tls-cert.pem, Java from its trust store.
 
 With --json it prints {"event": "listening", "addr": …}, with "tls_addr" if there is TLS and "tls_pin" if its certificate is self-signed, {"event": "login", "client_id": …} and {"event": "logout", "client_id": …}.`
 }

@@ -63,14 +63,18 @@ func (c serverCommand) useTLS(cfg *crosscomm.Config, stderr io.Writer) (leaf *x5
 	}
 	secure := new(tls.Config)
 	if c.TLSSelfSigned {
-		var hosts []string
-		if addr, err := c.address("1"); err == nil {
-			host, _, _ := net.SplitHostPort(addr)
-			hosts = append(hosts, host)
+		addr, err := c.address("1")
+		if err != nil {
+			return nil, err
 		}
-		own, err := crosscomm.SelfSigned(cfg.DataDir, hosts...)
+		host, _, _ := net.SplitHostPort(addr)
+		own, err := crosscomm.SelfSigned(cfg.DataDir, host)
 		if err != nil {
 			return nil, fmt.Errorf("--tls-self-signed: %w", err)
+		}
+		if own.Leaf.VerifyHostname(host) != nil { // it was made when the machine had another address
+			file := filepath.Join(cfg.DataDir, crosscomm.SelfSignedCertFile)
+			fmt.Fprintf(stderr, "the certificate %s is not for %s, which only clients with the pin accept; for the others delete it and start again: the pin stays\n", printable(file), printable(host))
 		}
 		secure.Certificates, leaf = []tls.Certificate{own}, own.Leaf
 	} else {

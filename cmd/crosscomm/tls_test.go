@@ -70,8 +70,16 @@ func TestSelfSignedServer(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	stop()
-	if _, again, _ := startTLSServer(t, dir, "--tls-self-signed"); again["tls_pin"] != pin {
-		t.Errorf("started again it has the pin %s", again["tls_pin"])
+	elsewhere, _, stop := startTLSServer(t, dir, "--tls-self-signed", "--advertise", "nas.example")
+	elsewhere.untilStderr("is not for nas.example")
+	stop()
+	if err := os.Remove(certFile); err != nil {
+		t.Fatal(err)
+	}
+	renewed, again, stop := startTLSServer(t, dir, "--tls-self-signed", "--advertise", "nas.example")
+	stop()
+	if again["tls_pin"] != pin || strings.Contains(renewed.stderr.String(), "is not for") {
+		t.Errorf("started again it has the pin %s; standard error has %s", again["tls_pin"], renewed.stderr)
 	}
 }
 
