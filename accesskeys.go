@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -81,15 +80,7 @@ func openAccessKeys(dir string) (*accessKeys, error) {
 
 // readKeys returns what the file has, and which file that was.
 func readKeys(name string) (kept keptKeys, seen fs.FileInfo, err error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return kept, nil, err
-	}
-	defer file.Close()
-	if seen, err = file.Stat(); err != nil {
-		return kept, nil, err
-	}
-	data, err := io.ReadAll(file)
+	data, seen, err := readSeen(name)
 	if err != nil {
 		return kept, nil, err
 	}

@@ -18,19 +18,20 @@ const tokensFresh = time.Second
 // credentials are what a connection has come with, by which each of its logins is
 // judged. It is nil where none are asked for.
 type credentials struct {
-	digest  tokenDigest   // of its token
-	token   bool          // whether it has one that is known
-	names   []string      // of its certificate, which was verified; nil for none
-	request *http.Request // the handshake, for Config.Authorize; nil if there is no such function
+	digest      tokenDigest        // of its token
+	token       bool               // whether it has one that is known
+	certificate *clientCertificate // nil without one
+	request     *http.Request      // the handshake, for Config.Authorize; nil if there is no such function
 }
 
 var errNoToken = errors.New("a token is needed: give it as Authorization: Bearer TOKEN, or as ?token=TOKEN in the address")
 
 // authenticate says what a handshake has come with, or why it is turned away
-// whoever it may be. The error is for its sender.
+// whoever it may be: a certificate, or else a token if these are asked for. The error
+// is for its sender.
 func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, error) {
-	c := &credentials{names: certifiedNames(r)}
-	if run.tokens != nil && c.names == nil {
+	c := &credentials{certificate: clientCertificateOf(r)}
+	if run.tokens != nil && c.certificate == nil {
 		token := tokenOf(r)
 		if token == "" {
 			return nil, errNoToken
@@ -49,7 +50,7 @@ func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, 
 			return nil, err
 		}
 	}
-	if c.names == nil && !c.token && c.request == nil {
+	if c.certificate == nil && !c.token && c.request == nil {
 		return nil, nil
 	}
 	return c, nil
@@ -58,11 +59,13 @@ func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, 
 // admit says why the credentials of the connection do not allow a login with the id.
 func (p *peer) admit(id string) error {
 	c := p.credentials
-	switch {
-	case c == nil:
+	if c == nil {
 		return nil
-	case c.names != nil && !slices.Contains(c.names, id):
-		return fmt.Errorf("the certificate is not for %.64q", id)
+	}
+	if err := c.certificate.check(id); err != nil {
+		return err
+	}
+	switch {
 	case c.token && !p.run.tokens.allow(c.digest, id):
 		return fmt.Errorf("the token is not for %.64q", id)
 	case c.request != nil:
@@ -103,16 +106,6 @@ func (srv *server) refreshTokens(run *serverRun) {
 func (p *peer) mayStay(id string) bool {
 	c := p.credentials
 	return c == nil || !c.token || p.run.tokens.allow(c.digest, id)
-}
-
-// certifiedNames returns the names in the certificate of who has sent a request, if
-// that was verified.
-func certifiedNames(r *http.Request) []string {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return nil
-	}
-	leaf := r.TLS.VerifiedChains[0][0]
-	return append([]string{leaf.Subject.CommonName}, leaf.DNSNames...)
 }
 
 // allowsOrigin reports whether the page of a browser may connect. Programs tell no

@@ -103,13 +103,33 @@ type Config struct {
 	// nil, in place of a net.Dialer. Proxies from the environment (HTTP_PROXY)
 	// are not used either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// TLS is for a client whose URL begins with wss, as it does by default if TLS
-	// is not nil, and for the files that it exchanges with that server: whom it
-	// trusts, and who it is. If it is nil the system's roots are trusted; the name
-	// that the certificate must have is that of the URL, unless it is set here.
-	// NextProtos counts for nothing. It must not be changed any more. A server
-	// speaks TLS over a listener that does: see [Service.Serve].
+	// TLS is for connections that are encrypted. It must not be changed any more;
+	// its NextProtos count for nothing.
+	//
+	// For a client whose URL begins with wss, as it does by default if TLS is not
+	// nil, and for the files that it exchanges with that server, it says whom the
+	// client trusts (see [TrustPin] and [TrustCA]), and who it is. If it is nil the
+	// system's roots are trusted; the name that the certificate must have is that of
+	// the URL, unless it is set here.
+	//
+	// A server speaks TLS, at least 1.2, if it is not nil. It must have the server's
+	// certificate: see [SelfSigned] and [ReadCertificate]. A configuration that its
+	// GetConfigForClient returns is used as it is. If its ClientAuth verifies
+	// the clients' certificates, a client that has one may log in only with an id
+	// that is the certificate's common name or one of its DNS names; any other is
+	// closed with [CloseLoginRejected].
 	TLS *tls.Config
+	// TLSPort is where a server speaks TLS, and then Port is without it; AnyPort
+	// takes a free one. If it is zero the server speaks TLS at Port, if TLS is set,
+	// and nothing else. ClientAuth does not count at a port without TLS: anybody
+	// may log in there.
+	TLSPort int
+	// TLSRedirect has a server with a TLSPort serve nothing at Port, but send
+	// whoever comes there to TLSPort (status 307). Python peers follow that, and
+	// speak TLS so, although they have only the one address. It helps against those
+	// who read along, and not against those who change what passes: they may answer
+	// in the server's place.
+	TLSRedirect bool
 
 	// Token is what a client shows when it connects, and on a server what each
 	// client must show, whatever its id. It has no spaces, and should be random
@@ -331,6 +351,9 @@ func (c *Config) check() error {
 	if err := checkToken(c.Token); err != nil {
 		return fmt.Errorf("Token: %w", err)
 	}
+	if err := c.checkTLS(); err != nil {
+		return err
+	}
 	if c.Role == Server {
 		for _, origin := range c.AllowedOrigins {
 			if err := checkOrigin(origin); err != nil {
@@ -340,8 +363,6 @@ func (c *Config) check() error {
 		switch {
 		case c.URL != "":
 			return errors.New("a server has no URL, but IP and Port")
-		case c.TLS != nil:
-			return errors.New("TLS is a client's; for a server give Serve a listener of tls.NewListener")
 		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
 			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
 		}

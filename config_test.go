@@ -34,7 +34,14 @@ func TestConfigErrors(t *testing.T) {
 		"MaxDownloadSize is neg":                {Role: crosscomm.Client, MaxDownloadSize: -1},
 		"less than BackoffMin":                  {Role: crosscomm.Client, BackoffMin: 2, BackoffMax: 1},
 		"must begin with wss":                   {Role: crosscomm.Client, URL: "ws://example.org", TLS: new(tls.Config)},
-		"tls.NewListener":                       {Role: crosscomm.Server, TLS: new(tls.Config)},
+		"TLS has no certificate":                {Role: crosscomm.Server, TLS: new(tls.Config)},
+		"but not TLS":                           {Role: crosscomm.Server, TLSPort: 9899},
+		"TLSRedirect is a server's":             {Role: crosscomm.Client, TLSRedirect: true},
+		"to which it leads":                     {Role: crosscomm.Server, TLSRedirect: true, TLS: &tls.Config{Certificates: make([]tls.Certificate, 1)}},
+		"TLSPort is a server's":                 {Role: crosscomm.Client, TLSPort: 9899},
+		"TLSPort -2":                            {Role: crosscomm.Server, TLSPort: -2, TLS: &tls.Config{Certificates: make([]tls.Certificate, 1)}},
+		"both 9898":                             {Role: crosscomm.Server, TLSPort: 9898, TLS: &tls.Config{Certificates: make([]tls.Certificate, 1)}},
+		"less than TLS 1.2":                     {Role: crosscomm.Server, TLS: &tls.Config{Certificates: make([]tls.Certificate, 1), MaxVersion: tls.VersionTLS11}},
 	} {
 		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

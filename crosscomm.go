@@ -44,14 +44,11 @@ package crosscomm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
-	"syscall"
 )
 
 // Service is a server or a client: see [Config.Role]. Make one with [New]. All
@@ -219,12 +216,12 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 	return s.client.list(ctx, onlyOnline)
 }
 
-// StartServer listens on IP and Port and serves until ctx ends or
-// [Service.Stop] is called. Then it closes the connections with code 1001
-// (going away), waiting for no peer longer than a second, cuts the server's own
-// uploads and downloads, keeps the clients' states, waits for running listeners,
-// whose context has ended, up to 5 s, and returns nil. No goroutine of it is
-// left then. Do not call it from a listener or a function of the Config.
+// StartServer listens on IP and Port, and on TLSPort if that is set, and serves
+// until ctx ends or [Service.Stop] is called. Then it closes the connections with
+// code 1001 (going away), waiting for no peer longer than a second, cuts the
+// server's own uploads and downloads, keeps the clients' states, waits for running
+// listeners, whose context has ended, up to 5 s, and returns nil. No goroutine of it
+// is left then. Do not call it from a listener or a function of the Config.
 //
 // If it cannot listen, or the server runs already, it returns an error; if
 // another one has the [Config.DataDir], [ErrInUse]. On a client it returns
@@ -233,26 +230,19 @@ func (s *Service) StartServer(ctx context.Context) error {
 	if s.server == nil {
 		return wrongRole("StartServer", Server)
 	}
-	port := s.cfg.Port
-	if port == AnyPort {
-		port = 0
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(s.cfg.IP, strconv.Itoa(port)))
+	l, err := s.listen(ctx, s.cfg.Port)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
-		hint := ""
-		if errors.Is(err, syscall.EADDRINUSE) {
-			hint = " (is another server running there? stop it, or choose another port)"
-		}
-		return fmt.Errorf("crosscomm: cannot listen: %w%s", err, hint)
+		return err
 	}
 	return s.Serve(ctx, l)
 }
 
-// Serve is [Service.StartServer] on a listener of the caller's, which it
-// closes. With one of [crypto/tls.NewListener] the server speaks TLS.
+// Serve is [Service.StartServer] on a listener of the caller's, in place of one on
+// IP and Port. It closes the listener. [Config.TLS] and TLSPort count as there; one
+// of [crypto/tls.NewListener] speaks TLS by itself, and needs neither.
 func (s *Service) Serve(ctx context.Context, l net.Listener) error {
 	if s.server == nil {
 		l.Close()
@@ -267,7 +257,19 @@ func (s *Service) Addr() net.Addr {
 	if s.server == nil {
 		return nil
 	}
-	return s.server.addr()
+	addr, _ := s.server.addrs()
+	return addr
+}
+
+// TLSAddr returns the address at which StartServer or Serve speaks TLS by
+// [Config.TLS]: that of TLSPort, or else that of Addr. It is nil if it does not, or
+// neither runs.
+func (s *Service) TLSAddr() net.Addr {
+	if s.server == nil {
+		return nil
+	}
+	_, addr := s.server.addrs()
+	return addr
 }
 
 // ServeHTTP makes a server part of any HTTP service: it takes the WebSocket
@@ -277,7 +279,8 @@ func (s *Service) Addr() net.Addr {
 // also there), and all that have the signature of one. Any other request is answered with 426 (upgrade required) and a hint,
 // or, below "/_crosscomm/", with 404. It needs no StartServer, but
 // [Service.Stop] when the program ends: an http.Server does not close
-// WebSockets. A server that was stopped answers 503.
+// WebSockets. Of clients' certificates that the http.Server verifies counts what
+// [Config.TLS] says. A server that was stopped answers 503.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.server == nil {
 		http.Error(w, "this crosscomm.Service is a client", http.StatusInternalServerError)

@@ -2,7 +2,6 @@ package crosscomm
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,9 +35,10 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 			return input.Conn(conn), nil
 		}
 	}
+	secure := &tlsDial{client: c}
 	dialer := websocket.Dialer{
 		NetDialContext:    watched(c.open),
-		NetDialTLSContext: watched(c.openSecure),
+		NetDialTLSContext: watched(secure.open),
 		Subprotocols:      []string{subprotocol},
 		EnableCompression: c.s.cfg.Compression,
 		ReadBufferSize:    link.ReadBufferSize,
@@ -63,10 +63,10 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, false, err
+		return nil, false, secure.explain(err)
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-	err = fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body)))
+	err = explainAnswer(fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body))))
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		err = fmt.Errorf("%w: %w", ErrLoginRejected, err)
 	}
@@ -79,30 +79,4 @@ func (c *client) open(ctx context.Context, network, addr string) (net.Conn, erro
 		return dial(ctx, network, addr)
 	}
 	return new(net.Dialer).DialContext(ctx, network, addr)
-}
-
-// openSecure opens one with TLS. gorilla would do so, too, but the link must know
-// what it writes to.
-func (c *client) openSecure(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := c.open(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	cfg := c.s.cfg.TLS.Clone()
-	if cfg == nil {
-		cfg = new(tls.Config)
-	}
-	if cfg.ServerName == "" {
-		if cfg.ServerName, _, err = net.SplitHostPort(addr); err != nil {
-			conn.Close()
-			return nil, err
-		}
-	}
-	cfg.NextProtos = []string{"http/1.1"} // HTTP/2 has no such handshake
-	secure := tls.Client(conn, cfg)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return secure, nil
 }

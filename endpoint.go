@@ -85,9 +85,9 @@ func (srv *server) accessKeys() (*accessKeys, error) {
 
 // FileAccess returns the settings with which Python, Java and other peers use
 // the endpoint of a server that has a [Config.DataDir]; addr is the HOST:PORT
-// at which they reach the server, or, if that is behind a proxy that speaks TLS,
-// its "https://HOST". The key may read and write everything. The server need not
-// run; the key is made at the first call or start, whichever comes first.
+// at which they reach the server, or "https://HOST:PORT", if it, or a proxy in
+// front of it, speaks TLS there. The key may read and write everything. The server
+// need not run; the key is made at the first call or start, whichever comes first.
 //
 // On a client it returns [ErrRole], and without a DataDir [ErrNoObjectStore].
 func (s *Service) FileAccess(addr string) (OSSConfig, error) {
@@ -252,7 +252,7 @@ func (c *client) useOffer(o *objectStoreOffer) {
 	}
 	store, err := newOSSStore(OSSConfig{
 		Endpoint: scheme + "://" + u.Host, BucketName: o.Bucket, AccessKeyID: o.AccessKeyID, AccessKeySecret: o.AccessKeySecret,
-	}, newTransport(c.open, c.s.cfg.TLS.Clone()))
+	}, newTransport(c.open, c.tlsConfig()))
 	if err != nil {
 		c.s.log.Warn("the server's object store cannot be used", "error", err)
 		return

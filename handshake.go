@@ -17,10 +17,8 @@ import (
 func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	upgrade := websocket.IsWebSocketUpgrade(r)
 	forEndpoint := !upgrade && srv.s.cfg.DataDir != "" && isForEndpoint(r)
-	if !forEndpoint && r.ContentLength != 0 {
-		// Net/http reads what is left of a body before it answers, and would wait
-		// for it for ever. The endpoint has limits of its own.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(srv.s.cfg.Limits.HeaderTimeout))
+	if !forEndpoint { // which has limits of its own
+		boundBody(w, r, srv.s.cfg.Limits.HeaderTimeout)
 	}
 	if strings.HasPrefix(r.URL.Path, reservedPrefix) && !upgrade {
 		http.NotFound(w, r)
@@ -29,7 +27,11 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if !upgrade && !forEndpoint {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server ws://%s%s\n", r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
+		scheme := "ws"
+		if r.TLS != nil {
+			scheme = "wss"
+		}
+		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server %s://%s%s\n", scheme, r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
 		return
 	}
 	run, err := srv.enter()
@@ -43,6 +45,14 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	srv.serveWebSocket(run, w, r)
+}
+
+// boundBody bounds the time for the body of a request, which nobody wants. Net/http
+// reads what is left of it before it answers, and would wait for it for ever.
+func boundBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+	}
 }
 
 // serveWebSocket makes the handshake, and has the connection served. It calls

@@ -24,6 +24,7 @@ type peer struct {
 	server    *server
 	run       *serverRun // listeners work under its context
 	agreed    bool       // on the subprotocol: more than the original's wire may be spoken
+	verbose   bool       // whether each message is logged; looked at when now is
 	link      *link.Link
 	remote    net.Addr
 	mustLogIn *time.Timer // nil while somebody has logged in
@@ -40,7 +41,6 @@ type peer struct {
 
 	// What is the same for all messages that come in at once.
 	now                 int64 // of the hub's clock; 0 for not looked at yet
-	verbose             bool  // whether each message is logged
 	received, delivered uint64
 	bytes, listed       int // what it has brought; how long lists of clients were that it has asked for
 	throttle            throttle

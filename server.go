@@ -53,7 +53,7 @@ type server struct {
 	mu      sync.Mutex
 	run     *serverRun // nil while not serving
 	stopped bool       // by Stop or the end of Serve; only Serve starts it again
-	listens net.Addr   // of Serve; nil while that does not run
+	listens *listeners // of Serve; nil while that does not run
 }
 
 // serverRun is what lasts from the start of a server until its stop.
@@ -105,10 +105,13 @@ func (srv *server) isStopped() bool {
 	return srv.stopped
 }
 
-func (srv *server) addr() net.Addr {
+func (srv *server) addrs() (addr, tlsAddr net.Addr) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	return srv.listens
+	if srv.listens == nil {
+		return nil, nil
+	}
+	return srv.listens.addr, srv.listens.tlsAddr
 }
 
 // begin starts what a server needs besides its connections, if it is not there
@@ -160,7 +163,7 @@ func (srv *server) begin() (*serverRun, error) {
 }
 
 // beginAt begins a run for serve, which must call work.Done.
-func (srv *server) beginAt(addr net.Addr) (*serverRun, error) {
+func (srv *server) beginAt(on *listeners) (*serverRun, error) {
 	srv.starting.Lock()
 	defer srv.starting.Unlock()
 	srv.mu.Lock()
@@ -177,21 +180,28 @@ func (srv *server) beginAt(addr net.Addr) (*serverRun, error) {
 		srv.stopped = stopped
 		return nil, err
 	}
-	srv.listens = addr
+	srv.listens = on
 	run.work.Add(1) // until the port is free again
 	return run, nil
 }
 
 // serve is Service.Serve.
 func (srv *server) serve(ctx context.Context, l net.Listener) error {
-	run, err := srv.beginAt(l.Addr())
+	on, err := srv.s.listenTLS(ctx, l)
 	if err != nil {
-		l.Close()
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	run, err := srv.beginAt(on)
+	if err != nil {
+		on.close()
 		return err
 	}
 	log := srv.s.log
 	hs := &http.Server{
-		Handler:           srv.s,
+		Handler:           on.handler(srv.s),
 		ReadHeaderTimeout: srv.s.cfg.Limits.HeaderTimeout,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
@@ -215,24 +225,28 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		}
 	}
 	<-run.ready
-	failed := make(chan error, 1)
-	go func() { failed <- hs.Serve(l) }()
-	log.Info("listening", "addr", l.Addr().String())
+	failed := make(chan error, len(on.all))
+	for _, l := range on.all {
+		go func() { failed <- hs.Serve(l) }()
+	}
+	log.Info("listening", on.addrs()...)
+	left := len(on.all)
 
 	select {
 	case <-ctx.Done():
 	case <-run.ctx.Done(): // Stop
 	case err = <-failed:
 		err = fmt.Errorf("crosscomm: serving: %w", err)
+		left--
 	}
 	hs.Close()
-	if err == nil {
+	for range left {
 		<-failed
 	}
 	run.work.Done()
 	_ = srv.stopRun(context.WithoutCancel(ctx), run)
 	conns.Wait() // net/http lingers for half a second on one that was cut
-	log.Info("stopped", "addr", l.Addr().String())
+	log.Info("stopped", on.addrs()...)
 	return err
 }
 

@@ -246,29 +246,16 @@ func (f *stateFile) readOthers() (map[string]clientState, error) {
 	return states, nil
 }
 
-// replace writes the file, so that after a crash there is either the old one
-// or the new one.
-func (f *stateFile) replace(data []byte) (err error) {
-	// The lock is held, so there is one temporary file at most, and a crash
-	// leaves no more than that.
-	temp := f.path + ".tmp"
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temp)
-		}
-	}()
+// replace writes the file.
+func (f *stateFile) replace(data []byte) error {
 	mode := fs.FileMode(0o644)
 	if f.written != nil {
 		mode = f.written.Mode().Perm()
 	}
-	if err := writeSynced(temp, data, mode); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, f.path); err != nil {
+	if err := replaceFile(f.path, data, mode); err != nil {
 		return err
 	}
 	f.written, _ = os.Stat(f.path)
-	syncDir(filepath.Dir(f.path))
 	return nil
 }
 
@@ -340,6 +327,23 @@ func stateKey(id string) (string, error) {
 		return "", fmt.Errorf("the state of a client is written as %q", buf.String())
 	}
 	return begin, nil
+}
+
+// replaceFile writes a file, so that after a crash there is either the old one or
+// the new one. The caller must hold a lock: so there is one temporary file at most,
+// and a crash leaves no more than that.
+func replaceFile(path string, data []byte, mode fs.FileMode) error {
+	temp := path + ".tmp"
+	err := writeSynced(temp, data, mode)
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		return err
+	}
+	syncDir(filepath.Dir(path))
+	return nil
 }
 
 func writeSynced(path string, data []byte, mode fs.FileMode) error {

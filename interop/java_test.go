@@ -2,9 +2,12 @@ package interop
 
 import (
 	"context"
+	"crypto/tls"
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -15,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit/cached"
 	"github.com/crosscomm/crosscomm-go/ossserver"
 )
@@ -82,7 +86,8 @@ func javaClassPath(t *testing.T) string {
 	return classPath
 }
 
-// The real Java SDK, with V1 and V4 signatures, on our endpoint.
+// The real Java SDK, with V1 and V4 signatures, on our endpoint; also over TLS, if
+// its trust store has the server's certificate.
 func TestJavaOnTheEndpoint(t *testing.T) {
 	classPath := javaClassPath(t)
 	const id, key = "LTAItestkeyid", "testsecretTESTSECRET0123456789"
@@ -90,23 +95,39 @@ func TestJavaOnTheEndpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := httptest.NewServer(server)
+	dir := t.TempDir()
+	own, err := crosscomm.SelfSigned(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web, secure := httptest.NewServer(server), httptest.NewUnstartedServer(server)
+	secure.TLS = &tls.Config{Certificates: []tls.Certificate{own}}
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	defer func() {
 		web.Close()
+		secure.Close()
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 	}()
-	dir := t.TempDir()
 	program := filepath.Join(dir, "Oss.java")
 	if err := os.WriteFile(program, javaProgram, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "java", "-Dfile.encoding=UTF-8", "-Dhttp.nonProxyHosts=*", "-cp", classPath, program, web.URL, "lan", id, key)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "ALL WELL") {
-		t.Errorf("%v\n%s", err, out[max(0, len(out)-3000):])
+	store := filepath.Join(dir, "trust.p12")
+	keytool := exec.CommandContext(ctx, "keytool", "-importcert", "-noprompt", "-alias", "crosscomm", "-file", filepath.Join(dir, crosscomm.SelfSignedCertFile), "-keystore", store, "-storepass", "changeit")
+	if out, err := keytool.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, url := range []string{web.URL, secure.URL} {
+		cmd := exec.CommandContext(ctx, "java", "-Djavax.net.ssl.trustStore="+store, "-Djavax.net.ssl.trustStorePassword=changeit",
+			"-Dfile.encoding=UTF-8", "-Dhttp.nonProxyHosts=*", "-cp", classPath, program, url, "lan", id, key)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "ALL WELL") {
+			t.Errorf("%s: %v\n%s", url, err, out[max(0, len(out)-3000):])
+		}
 	}
 }

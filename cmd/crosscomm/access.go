@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ func (c serverCommand) printOSSEnv(ctx context.Context, svc *crosscomm.Service, 
 	}
 	_, err = os.Stat(svc.Config().DataDir)
 	isNew := errors.Is(err, fs.ErrNotExist)
-	access, err := svc.FileAccess(addr)
+	access, err := svc.FileAccess(c.endpoint(addr))
 	if err != nil {
 		return err
 	}
@@ -38,6 +39,7 @@ func (c serverCommand) printOSSEnv(ctx context.Context, svc *crosscomm.Service, 
 		fmt.Fprintf(con.stderr, "no server has run with the data directory %s yet: it was made just now, with a new key\n", printable(svc.Config().DataDir))
 	}
 	fmt.Fprintf(con.stderr, "put these lines into the .env of the Python or Java peers; whoever has them can read and change all files\n")
+	c.hintOSSOverTLS(con.stderr)
 	out := &printer{w: con.stdout}
 	for _, line := range [][2]string{
 		{"OSS_ENDPOINT", access.Endpoint}, {"OSS_BUCKET_NAME", access.BucketName},
@@ -109,8 +111,8 @@ func hasPort(addr string) bool {
 
 // envCommand is the command that prints the settings for the files of this
 // server, which lie in dir, an absolute path: it may be given in another
-// directory.
-func (c serverCommand) envCommand(port, dir string) string {
+// directory. The second port is that with TLS, if there is one of its own.
+func (c serverCommand) envCommand(port, tlsPort, dir string) string {
 	command := "crosscomm server"
 	for _, flag := range []struct {
 		name, value string
@@ -120,12 +122,30 @@ func (c serverCommand) envCommand(port, dir string) string {
 		{"--port", port, port != strconv.Itoa(crosscomm.DefaultPort) && !hasPort(c.Advertise)},
 		{"--advertise", c.Advertise, c.Advertise != ""},
 		{"--data-dir", dir, true},
+		{"--tls-cert", absolute(c.TLSCert), c.alone() && c.TLSCert != ""},
+		{"--tls-key", absolute(c.TLSKey), c.alone() && c.TLSKey != ""},
+		{"--tls-port", tlsPort, c.alone() && c.TLSPort != nil},
+		{"--tls-client-ca", absolute(c.TLSClientCA), c.alone() && c.TLSClientCA != ""},
 	} {
 		if flag.needed {
 			command += " " + flag.name + " " + shellWord(flag.value)
 		}
 	}
+	if c.alone() && c.TLSSelfSigned {
+		command += " --tls-self-signed"
+	}
+	if c.TLSRedirect {
+		command += " --tls-redirect"
+	}
 	return command + " --print-oss-env > .env"
+}
+
+// absolute makes a name hold in any directory, if the system tells this one's.
+func absolute(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		return abs
+	}
+	return name
 }
 
 func shellWord(s string) string {

@@ -24,13 +24,15 @@ type benchCommand struct {
 	Duration seconds         `help:"How long is measured." default:"5s" placeholder:"DURATION"`
 	PID      int             `name:"pid" help:"The server's process on this machine, for its processor time and memory (Linux)." placeholder:"PID"`
 	JSON     bool            `name:"json" help:"Print the result as a JSON object."`
+
+	clientTLSFlags
 }
 
 // Help is shown by kong.
 func (benchCommand) Help() string {
 	return `It works with any cross_comm server. Every message is checked to arrive once, unchanged and in order; if one does not, that is a failure. But for heartbeats the clients send nothing but what is measured, from this process; on the server's own machine they take processor time from it. A server of ours takes 100,000 messages and 64 MiB a second from a client, unless its --max-messages-per-second and --max-bytes-per-second say otherwise.
 
-A server with TLS has a wss:// address, and a certificate that this system trusts; SSL_CERT_FILE=FILE trusts those in the file in place of the system's (not on macOS and Windows). With --compress messages consist of words, of which large ones deflate to two fifths and those of 256 bytes to two thirds; --size is that before, and the latency includes what it takes here to compress and inflate them.
+A server with TLS has a wss:// address, and a certificate that this system, --tls-ca or --tls-pin trusts. One that asks clients for certificates (--tls-client-ca) cannot be loaded: all that the clients are would be the one name of one certificate. With --compress messages consist of words, of which large ones deflate to two fifths and those of 256 bytes to two thirds; --size is that before, and the latency includes what it takes here to compress and inflate them.
 
 Examples:
   crosscomm bench p2p --clients 50 --in-flight 32 --pid $(pgrep -fn "crosscomm server")
@@ -42,7 +44,7 @@ With --json it prints one object: times in seconds, sizes in bytes, and null for
 
 // Run is called by kong.
 func (c benchCommand) Run(ctx context.Context, con console) error {
-	client, _, err := clientFlags{Server: c.Server, ID: "bench", Token: c.Token}.config(con.stderr)
+	client, _, err := clientFlags{Server: c.Server, ID: "bench", Token: c.Token, clientTLSFlags: c.clientTLSFlags}.config(con.stderr)
 	if err != nil {
 		return err
 	}
@@ -51,7 +53,7 @@ func (c benchCommand) Run(ctx context.Context, con console) error {
 		return usageError{err.Error()}
 	}
 	cfg := loadgen.Config{
-		URL: checked.Config().URL, Name: fmt.Sprintf("bench_%d_%d", os.Getpid(), time.Now().Unix()),
+		URL: checked.Config().URL, TLS: client.TLS, Name: fmt.Sprintf("bench_%d_%d", os.Getpid(), time.Now().Unix()),
 		Token: string(c.Token), Compress: c.Compress, Clients: c.Clients, InFlight: c.InFlight,
 		Size:   int(min(c.Size, loadgen.MaxSize+1)), // an int may have 32 bits
 		WarmUp: time.Duration(c.WarmUp), Duration: time.Duration(c.Duration), PID: c.PID,

@@ -15,10 +15,12 @@ import (
 
 // clientFlags are the flags of all commands that are clients.
 type clientFlags struct {
-	Server   string          `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
+	Server   string          `help:"The server, as HOST:PORT, HOST, or a ws:// or wss:// address; with a --tls flag wss is meant." default:"127.0.0.1:9898" placeholder:"HOST:PORT"`
 	ID       string          `name:"id" help:"This client's id; one is made for this machine if it is not given." placeholder:"ID"`
 	Token    crosscomm.Token `help:"What this client shows the server, if that asks for it; better in CROSSCOMM_TOKEN in the environment." env:"CROSSCOMM_TOKEN" placeholder:"TOKEN"`
 	LogLevel slog.Level      `help:"What is logged to standard error: debug, info, warn or error." default:"error" placeholder:"LEVEL"`
+
+	clientTLSFlags
 }
 
 // config returns the configuration of the client that the flags describe, and
@@ -26,6 +28,13 @@ type clientFlags struct {
 func (f clientFlags) config(stderr io.Writer) (cfg crosscomm.Config, done func(), err error) {
 	cfg = crosscomm.Config{Role: crosscomm.Client, ClientID: f.ID, Token: f.Token, Logger: newLogger(stderr, f.LogLevel)}
 	done = func() {}
+	scheme, name := "ws://", ""
+	if cfg.TLS, name, err = f.clientTLSFlags.config(f.Server, cfg.Logger); err != nil {
+		return cfg, done, err
+	}
+	if cfg.TLS != nil {
+		scheme = "wss://"
+	}
 	switch host, port, err := net.SplitHostPort(f.Server); {
 	case strings.Contains(f.Server, "://"):
 		cfg.URL = f.Server
@@ -33,13 +42,16 @@ func (f clientFlags) config(stderr io.Writer) (cfg crosscomm.Config, done func()
 		if host == "" {
 			host = "127.0.0.1"
 		}
-		cfg.URL = "ws://" + net.JoinHostPort(host, port) + "/"
+		cfg.URL = scheme + net.JoinHostPort(host, port) + "/"
 	case f.Server == "" || err == nil:
 		return cfg, done, usageError{fmt.Sprintf("--server is %q; it must be HOST:PORT", f.Server)}
 	default:
 		cfg.IP = f.Server
 	}
-	if f.ID == "" {
+	switch {
+	case f.ID == "" && name != "":
+		cfg.ClientID = name
+	case f.ID == "":
 		cfg.ClientID, done = borrowID()
 	}
 	return cfg, done, nil

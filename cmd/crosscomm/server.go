@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,21 +23,23 @@ import (
 const defaultDataDir = "crosscomm-data"
 
 type serverCommand struct {
-	IP                string  `name:"ip" help:"Address to listen on." default:"0.0.0.0" placeholder:"ADDRESS"`
-	Port              int     `help:"Port to listen on; 0 takes a free one." default:"9898" placeholder:"PORT"`
-	Advertise         string  `help:"Address that other devices are told, if it is not this machine's own; --port is used if it has no port." placeholder:"HOST[:PORT]"`
-	HeartbeatInterval seconds `help:"How often to look for clients that have gone silent." default:"30s" placeholder:"DURATION"`
-	HeartbeatTimeout  seconds `help:"Silence after which a client counts as offline." default:"60s" placeholder:"DURATION"`
-	StateFile         string  `help:"File that keeps the clients' states, relative to --data-dir if that is given." default:"cross_comm_clients.yaml" placeholder:"FILE"`
-	DataDir           *string `help:"Directory for the server's files; made if it is missing. Without it crosscomm-data has the images, files and folders, and the state file is in the working directory. If it is empty (--data-dir=) no files are carried." placeholder:"DIR"`
-	Quota             size    `help:"How much all files together may take, such as 10GB; without it as much as the disk has." placeholder:"SIZE"`
-	MaxFileSize       size    `help:"How large a file may be, such as 500MB; without it there is no bound." placeholder:"SIZE"`
-	KeepFiles         days    `help:"How long files are kept, such as 7d; without it forever." placeholder:"DURATION"`
+	IP                string     `name:"ip" help:"Address to listen on." default:"0.0.0.0" placeholder:"ADDRESS"`
+	Port              int        `help:"Port to listen on; 0 takes a free one." default:"9898" placeholder:"PORT"`
+	Advertise         string     `help:"Address that other devices are told, if it is not this machine's own; --port is used if it has no port." placeholder:"HOST[:PORT]"`
+	HeartbeatInterval seconds    `help:"How often to look for clients that have gone silent." default:"30s" placeholder:"DURATION"`
+	HeartbeatTimeout  seconds    `help:"Silence after which a client counts as offline." default:"60s" placeholder:"DURATION"`
+	StateFile         string     `help:"File that keeps the clients' states, relative to --data-dir if that is given." default:"cross_comm_clients.yaml" placeholder:"FILE"`
+	DataDir           *string    `help:"Directory for the server's files; made if it is missing. Without it crosscomm-data has the images, files and folders, and the state file is in the working directory. If it is empty (--data-dir=) no files are carried." placeholder:"DIR"`
+	Quota             size       `help:"How much all files together may take, such as 10GB; without it as much as the disk has." placeholder:"SIZE"`
+	MaxFileSize       size       `help:"How large a file may be, such as 500MB; without it there is no bound." placeholder:"SIZE"`
+	KeepFiles         days       `help:"How long files are kept, such as 7d; without it forever." placeholder:"DURATION"`
+	PrintOSSEnv       bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
+	LogLevel          slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+	JSON              bool       `name:"json" help:"Print events to standard output, one JSON object a line."`
+
 	accessFlags
+	serverTLSFlags
 	limitFlags
-	PrintOSSEnv bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
-	LogLevel    slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
-	JSON        bool       `name:"json" help:"Print events to standard output, one JSON object a line."`
 }
 
 // Help is shown by kong.
@@ -46,8 +49,14 @@ func (serverCommand) Help() string {
 Examples:
   crosscomm server --port 9898 --data-dir /var/lib/crosscomm --quota 50GB --keep-files 7d
   crosscomm server --print-oss-env > .env
+  crosscomm server --tls-self-signed --tls-port 9899 --tls-redirect
+  crosscomm server --tls-cert fullchain.pem --tls-key privkey.pem
 
-With --json it prints {"event": "listening", "addr": …}, {"event": "login", "client_id": …} and {"event": "logout", "client_id": …}.`
+With TLS everything at that port is encrypted, files included. --tls-self-signed prints a pin, by which clients know the server (listen --tls-pin). It keeps tls-cert.pem and tls-key.pem in --data-dir; if the former is deleted, there will be another one, for the addresses that the machine has then, with the same pin. With --tls-client-ca a client's id must be the common name or a DNS name of its certificate.
+
+Python and Java peers connect without TLS, but Python follows --tls-redirect. It, and the OSS clients of both, check the certificate against their own authorities: a self-signed one Python takes with SSL_CERT_FILE and REQUESTS_CA_BUNDLE, in its environment or .env, set to a copy of tls-cert.pem, Java from its trust store.
+
+With --json it prints {"event": "listening", "addr": …}, with "tls_addr" if there is TLS and "tls_pin" if its certificate is self-signed, {"event": "login", "client_id": …} and {"event": "logout", "client_id": …}.`
 }
 
 // dataDir is where the files are, "" if none are carried.
@@ -93,6 +102,9 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if _, err := c.address("1"); err != nil {
 		return err
 	}
+	if err := c.checkTLS(); err != nil {
+		return err
+	}
 	// What a server relays is no garbage, but each handshake leaves much of it: to
 	// collect it sooner costs little, and saves a tenth of the memory of idle clients.
 	if os.Getenv("GOGC") == "" {
@@ -106,6 +118,10 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if c.JSON {
 		cfg.OnLogin = func(id string) { out.event("login", "client_id", id) }
 		cfg.OnLogout = func(id string, _ error) { out.event("logout", "client_id", id) }
+	}
+	leaf, err := c.useTLS(&cfg, con.stderr)
+	if err != nil {
+		return err
 	}
 	svc, err := crosscomm.New(cfg)
 	if err != nil {
@@ -133,23 +149,35 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 		l.Close()
 		return err
 	}
-	return svc.Serve(ctx, &toldListener{Listener: l, tell: func() { c.tell(out, svc, port) }})
+	return svc.Serve(ctx, &toldListener{Listener: l, tell: func() { c.tell(out, svc, port, leaf) }})
 }
 
 // tell says that the server runs, and how to reach it.
-func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string) {
+func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string, leaf *x509.Certificate) {
 	addr := net.JoinHostPort(c.IP, port)
 	if c.JSON {
-		out.event("listening", "addr", addr)
+		out.event("listening", append([]string{"addr", addr}, c.tellsTLS(svc, leaf)...)...)
 		return
 	}
 	peers, err := c.address(port)
 	if err != nil {
 		peers = addr // it was checked
 	}
-	out.line("crosscomm server on %s; connect to it with, for instance:\n  crosscomm listen --server %s", addr, peers)
+	tlsPort := ""
+	if c.TLSPort != nil {
+		tlsPort = c.tlsPortOf(svc)
+		addr += ", and with TLS on " + net.JoinHostPort(c.IP, tlsPort)
+	}
+	out.line("crosscomm server on %s; connect to it with, for instance:\n  %s", addr, c.commands(svc, leaf, peers))
+	switch local := net.ParseIP(c.IP); {
+	case c.Token != "" || c.Tokens != "":
+		out.line("Clients need a token, in CROSSCOMM_TOKEN or by --token.")
+	case local.IsLoopback() || c.TLSClientCA != "":
+	default:
+		out.line("It lets in everybody who reaches it; with --token it asks for one.")
+	}
 	if dir, err := filepath.Abs(c.dataDir()); c.dataDir() != "" && err == nil {
-		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, dir)))
+		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, tlsPort, dir)))
 	}
 }
 
