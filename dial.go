@@ -18,7 +18,7 @@ import (
 )
 
 // handshakeBuffer is what gorilla is given to write with: it writes only the
-// handshake, and what it says by itself of malformed frames.
+// handshake.
 const handshakeBuffer = 1 << 10
 
 // openFunc opens a network connection, as net.Dialer's DialContext does.
@@ -46,12 +46,17 @@ func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error
 	}
 	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, nil)
 	if err == nil {
-		l = link.New(conn, input, link.Options{
+		deflate, err := wsframe.AgreesToDeflate(resp.Header, c.s.cfg.Compression)
+		if err != nil {
+			conn.Close()
+			return nil, false, err
+		}
+		l = link.New(input, link.Options{
 			MaxMessage: c.s.cfg.MaxMessageSize,
 			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
 			PingEvery:  pingEvery,
 			Client:     true,
-			Deflate:    wsframe.AgreesToDeflate(resp.Header),
+			Deflate:    deflate,
 		})
 		return l, conn.Subprotocol() == subprotocol, nil
 	}

@@ -332,7 +332,7 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p := &peer{server: srv, run: run, agreed: conn.Subprotocol() == subprotocol, remote: conn.RemoteAddr()}
-	p.link = link.New(conn, input, link.Options{
+	p.link = link.New(input, link.Options{
 		MaxMessage:  srv.s.cfg.MaxMessageSize,
 		MaxQueued:   srv.s.cfg.MaxQueuedBytes,
 		Deflate:     deflate,

@@ -2,7 +2,6 @@ package link
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -13,8 +12,8 @@ import (
 
 const (
 	// ReadBufferSize is what gorilla is to be given as its own read buffer, at
-	// both ends: below it lies that of the Input, which is there only while it is
-	// needed.
+	// both ends: it needs that only for the handshake, and below it lies that of the
+	// Input.
 	ReadBufferSize = 128
 	// ownBuffer is how large an Input's buffer is that cannot be given back while
 	// it waits.
@@ -29,6 +28,8 @@ const (
 // goroutine that reads, but for raw, which never changes after Conn, and waiting.
 // The zero value is ready.
 type Input struct {
+	conn       net.Conn
+	blankLine  bool   // during the handshake: whether the line that comes is empty so far
 	beforeWait func() // called before input is waited for, and now and then while there is always more; may be nil
 
 	block *block // for what is read from a plain socket; nil while it is waited for
@@ -69,35 +70,24 @@ func (w *watched) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // Conn returns the connection, but that its input is this.
 func (i *Input) Conn(conn net.Conn) net.Conn {
+	i.conn = conn
 	if i.raw = plainSocket(conn); i.raw != nil {
 		i.readRaw = i.readNow
 	} else {
 		i.own = make([]byte, ownBuffer)
 	}
-	return &inputConn{Conn: conn, input: i}
+	return &inputConn{conn, i}
 }
 
-// read takes some bytes of what comes in on the connection.
-func (i *Input) read(conn net.Conn, p []byte) (int, error) {
-	if len(i.left) == 0 {
-		if err := i.fill(conn); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, i.left)
-	i.left = i.left[n:]
-	return n, nil
-}
-
-// fill reads, so that something is left.
-func (i *Input) fill(conn net.Conn) error {
+// fill reads when nothing is left, so that something is.
+func (i *Input) fill() error {
 	if i.full && i.ahead < mostAhead {
 		i.ahead++
 		if err := i.raw.Read(i.readRaw); err != nil {
 			return err
 		}
 		if i.block != nil {
-			return i.filled(conn)
+			return i.filled()
 		}
 	}
 	i.release()
@@ -113,9 +103,9 @@ func (i *Input) fill(conn net.Conn) error {
 		if err := i.raw.Read(i.readRaw); err != nil {
 			return err
 		}
-		return i.filled(conn)
+		return i.filled()
 	}
-	n, err := conn.Read(i.own)
+	n, err := i.conn.Read(i.own)
 	i.left = i.own[:n]
 	if n > 0 {
 		return nil // the error comes again
@@ -124,9 +114,10 @@ func (i *Input) fill(conn net.Conn) error {
 }
 
 // filled takes the outcome of readNow.
-func (i *Input) filled(conn net.Conn) error {
+func (i *Input) filled() error {
 	switch {
 	case i.err != nil:
+		conn := i.conn
 		return &net.OpError{Op: "read", Net: conn.LocalAddr().Network(), Source: conn.LocalAddr(), Addr: conn.RemoteAddr(), Err: i.err}
 	case i.n == 0:
 		return io.EOF
@@ -155,41 +146,40 @@ func (i *Input) release() {
 	i.block, i.left, i.full = nil, nil, false
 }
 
-// inputConn is a connection of which an Input reads.
+// inputConn is a connection of which an Input reads, as the handshake sees it.
 type inputConn struct {
 	net.Conn
 	input *Input
-	ours  bool // whether a link writes, after the handshake, and gorilla may not
-	// lastWords is what gorilla would have written by itself, on the reading
-	// goroutine: the close frame with which it answers a peer that breaks the
-	// rules. It must take its turn after what is being written.
-	lastWords []byte
 }
 
-// Read implements net.Conn.
-func (c *inputConn) Read(p []byte) (int, error) { return c.input.read(c.Conn, p) }
-
-// Write implements net.Conn.
-func (c *inputConn) Write(p []byte) (int, error) {
-	if !c.ours {
-		return c.Conn.Write(p)
+// Read implements net.Conn. Who makes the handshake reads ahead, and what he has read
+// of the first frames would be lost: so he gets no more at once than up to an empty
+// line, with which the headers end.
+func (c *inputConn) Read(p []byte) (int, error) {
+	i := c.input
+	if len(i.left) == 0 {
+		if err := i.fill(); err != nil {
+			return 0, err
+		}
 	}
-	c.lastWords = bytes.Clone(p)
-	return len(p), nil
+	n := i.upToBlankLine(min(len(p), len(i.left)))
+	copy(p, i.left[:n])
+	i.left = i.left[n:]
+	return n, nil
 }
 
-// SetWriteDeadline implements net.Conn.
-func (c *inputConn) SetWriteDeadline(t time.Time) error {
-	if !c.ours {
-		return c.Conn.SetWriteDeadline(t)
+// upToBlankLine returns how many of the next n bytes come before the end of the next
+// empty line, that included.
+func (i *Input) upToBlankLine(n int) int {
+	for k, c := range i.left[:n] {
+		switch {
+		case c == '\n' && i.blankLine:
+			return k + 1
+		case c == '\n':
+			i.blankLine = true
+		case c != '\r':
+			i.blankLine = false
+		}
 	}
-	return nil
-}
-
-// CloseWrite closes one direction of a TCP connection; others it leaves alone.
-func (c *inputConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
+	return n
 }

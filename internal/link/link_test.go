@@ -120,13 +120,12 @@ func tcpOf(peer *websocket.Conn) *net.TCPConn {
 func accept(t testing.TB, w http.ResponseWriter, r *http.Request, opts link.Options) *link.Link {
 	input := new(link.Input)
 	upgrader := websocket.Upgrader{ReadBufferSize: link.ReadBufferSize, EnableCompression: way == deflating}
-	conn, err := upgrader.Upgrade(input.Watch(w), r, nil)
-	if err != nil {
+	if _, err := upgrader.Upgrade(input.Watch(w), r, nil); err != nil {
 		t.Error(err)
 		return nil
 	}
 	opts.Deflate = way == deflating
-	return link.New(conn, input, opts)
+	return link.New(input, opts)
 }
 
 // pair returns a link over a real socket, running, and its bare peer.

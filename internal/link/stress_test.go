@@ -275,13 +275,12 @@ func TestClientMasks(t *testing.T) {
 		return input.Conn(conn), nil
 	}
 	dialer := websocket.Dialer{NetDialContext: dial, NetDialTLSContext: dial, EnableCompression: way == deflating}
-	conn, _, err := dialer.Dial(url, nil)
-	if err != nil {
+	if _, _, err := dialer.Dial(url, nil); err != nil {
 		t.Fatal(err)
 	}
 	opts := roomy
 	opts.Client, opts.Deflate = true, way == deflating
-	l := link.New(conn, input, opts)
+	l := link.New(input, opts)
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(func([]byte, bool) bool { return true }) }()
 	for i, n := range sizes {

@@ -50,9 +50,13 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 		}
 		return nil, err
 	}
-	if cfg.Compress && !wsframe.AgreesToDeflate(resp.Header) {
+	agrees, err := wsframe.AgreesToDeflate(resp.Header, cfg.Compress)
+	if err == nil && cfg.Compress && !agrees {
+		err = errors.New("the server does not agree to permessage-deflate")
+	}
+	if err != nil {
 		ws.Close()
-		return nil, errors.New("the server does not agree to permessage-deflate")
+		return nil, err
 	}
 	// Before its login a client hears nothing, so gorilla has read nothing yet.
 	// A server may write the JSON anew, and need more for it.

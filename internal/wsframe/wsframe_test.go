@@ -99,7 +99,7 @@ func TestDeflateConcurrently(t *testing.T) {
 
 func TestOfferDeflate(t *testing.T) {
 	for want, lists := range map[bool][][]string{
-		true:  {{"permessage-deflate"}, {"x-other", "permessage-deflate; client_max_window_bits"}, {"x; a=b , permessage-deflate;server_no_context_takeover"}, {"permessage-deflate; server_max_window_bits=10, permessage-deflate"}, {"permessage-deflate;"}, {`x="a`, "permessage-deflate"}},
+		true:  {{"permessage-deflate"}, {"x-other", "permessage-deflate; client_max_window_bits"}, {"x; a=b , permessage-deflate;server_no_context_takeover"}, {"permessage-deflate; server_max_window_bits=10, permessage-deflate"}, {"permessage-deflate ; client_max_window_bits=10"}, {`x="a`, "permessage-deflate"}},
 		false: {nil, {"x-permessage-deflate"}, {"permessage-deflates"}, {"x; permessage-deflate"}, {"permessage-deflate; server_max_window_bits=10"}},
 	} {
 		for _, values := range lists {
