@@ -22,6 +22,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // way is how all links write: they keep the same promises.
@@ -118,13 +119,13 @@ func tcpOf(peer *websocket.Conn) *net.TCPConn {
 
 // accept makes a link of a request.
 func accept(t testing.TB, w http.ResponseWriter, r *http.Request, opts link.Options) *link.Link {
+	opts.Deflate = wsframe.OfferDeflate(r.Header) && way == deflating
 	input := new(link.Input)
 	upgrader := websocket.Upgrader{ReadBufferSize: link.ReadBufferSize, EnableCompression: way == deflating}
 	if _, err := upgrader.Upgrade(input.Watch(w), r, nil); err != nil {
 		t.Error(err)
 		return nil
 	}
-	opts.Deflate = way == deflating
 	return link.New(input, opts)
 }
 

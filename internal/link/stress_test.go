@@ -2,12 +2,10 @@ package link_test
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -260,29 +258,7 @@ func TestClientMasks(t *testing.T) {
 			got <- string(data)
 		}
 	})
-	input := new(link.Input)
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		switch way {
-		case goroutine:
-			conn = hidden{conn}
-		case secure:
-			conn = tls.Client(conn, unverified)
-		}
-		return input.Conn(conn), nil
-	}
-	dialer := websocket.Dialer{NetDialContext: dial, NetDialTLSContext: dial, EnableCompression: way == deflating}
-	if _, _, err := dialer.Dial(url, nil); err != nil {
-		t.Fatal(err)
-	}
-	opts := roomy
-	opts.Client, opts.Deflate = true, way == deflating
-	l := link.New(input, opts)
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(func([]byte, bool) bool { return true }) }()
+	l, ended := dialLink(t, url, roomy, func(*link.Link, []byte, bool) bool { return true })
 	for i, n := range sizes {
 		text := strings.Repeat(string(rune('a'+i)), n)
 		if err := l.Send([]byte(text)); err != nil {
