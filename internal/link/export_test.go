@@ -45,3 +45,12 @@ func (l *Link) Echo(data []byte, text bool) error {
 	l.write()
 	return err
 }
+
+// Held returns how many bytes of memory the reading goroutine has for a message of
+// which a part has come. It is for that goroutine.
+func (l *Link) Held() int {
+	if l.burst == nil {
+		return 0
+	}
+	return cap(l.burst.parts)
+}

@@ -44,8 +44,8 @@ type allWays struct{ m *testing.M }
 
 func (a allWays) Run() (code int) {
 	flag.Parse()
-	if flag.Lookup("test.bench").Value.String() != "" {
-		return a.m.Run() // benchmarks are for the first way
+	if flag.Lookup("test.bench").Value.String() != "" || flag.Lookup("test.fuzz").Value.String() != "" {
+		return a.m.Run() // benchmarks are for the first way, and fuzzing has none
 	}
 	for way = range ways {
 		if failed := a.m.Run(); failed != 0 {

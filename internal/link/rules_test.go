@@ -100,6 +100,7 @@ func TestRules(t *testing.T) {
 		}
 		peers <- conn
 	})
+	rules := slices.Concat(messageRules(), controlRules(), frameRules(), deflateRules())
 	for role, connect := range map[string]func() (*websocket.Conn, <-chan error){
 		"server": func() (*websocket.Conn, <-chan error) { return dial(t, server), serverEnds },
 		"client": func() (*websocket.Conn, <-chan error) {
@@ -107,7 +108,7 @@ func TestRules(t *testing.T) {
 			return testkit.Receive(t, peers), ended
 		},
 	} {
-		for _, r := range slices.Concat(messageRules(), controlRules(), frameRules(), deflateRules()) {
+		for _, r := range rules {
 			if r.kind == deflateOnly && way != deflating || r.kind == plainOnly && way == deflating {
 				continue
 			}
