@@ -9,69 +9,82 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
-// handshakeBuffer is what gorilla is given to write with: it writes only the
-// handshake.
-const handshakeBuffer = 1 << 10
-
 // openFunc opens a network connection, as net.Dialer's DialContext does.
 type openFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// dial makes the WebSocket handshake.
+// dial opens a connection, makes the WebSocket handshake, and reports whether the
+// server has agreed on our subprotocol.
 func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error) {
-	input := new(link.Input)
-	watched := func(open openFunc) openFunc {
-		return func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := open(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return input.Conn(conn), nil
-		}
-	}
-	dialer := websocket.Dialer{
-		NetDialContext:    watched(c.open),
-		NetDialTLSContext: watched(c.openSecure),
-		Subprotocols:      []string{subprotocol},
-		EnableCompression: c.s.cfg.Compression,
-		ReadBufferSize:    link.ReadBufferSize,
-		WriteBufferSize:   handshakeBuffer,
-	}
-	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, nil)
-	if err == nil {
-		deflate, err := wsframe.AgreesToDeflate(resp.Header, c.s.cfg.Compression)
-		if err != nil {
-			conn.Close()
-			return nil, false, err
-		}
-		l = link.New(input, link.Options{
-			MaxMessage: c.s.cfg.MaxMessageSize,
-			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
-			PingEvery:  pingEvery,
-			Client:     true,
-			Deflate:    deflate,
-		})
-		return l, conn.Subprotocol() == subprotocol, nil
-	}
-	if resp == nil || !errors.Is(err, websocket.ErrBadHandshake) {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
+	u, err := url.Parse(c.s.cfg.URL)
+	if err != nil {
 		return nil, false, err
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-	err = fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body)))
+	open, port := openFunc(c.open), "80"
+	if u.Scheme == "wss" {
+		open, port = c.openSecure, "443"
+	}
+	if u.Port() != "" {
+		port = u.Port()
+	}
+	conn, err := open(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err == nil {
+		if l, agreed, err = c.shakeHands(ctx, conn, u); err != nil {
+			conn.Close()
+		}
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return l, agreed, err
+}
+
+// shakeHands is dial with an open connection, which an error leaves open.
+func (c *client) shakeHands(ctx context.Context, conn net.Conn, u *url.URL) (l *link.Link, agreed bool, err error) {
+	input := new(link.Input)
+	input.Take(conn)
+	ask := http.Header{"Sec-WebSocket-Protocol": {subprotocol}}
+	if c.s.cfg.Compression {
+		wsframe.SetOffer(ask)
+	}
+	resp, err := input.Handshake(ctx, u, ask)
+	if errors.Is(err, link.ErrHandshake) {
+		return nil, false, explainAnswer(resp)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	deflate, err := wsframe.AgreesToDeflate(resp.Header, c.s.cfg.Compression)
+	if err != nil {
+		return nil, false, err
+	}
+	selected := resp.Header.Get("Sec-WebSocket-Protocol")
+	if selected != "" && selected != subprotocol {
+		return nil, false, fmt.Errorf("the server wants the subprotocol %.40q, which was not offered to it", selected)
+	}
+	return link.New(input, link.Options{
+		MaxMessage: c.s.cfg.MaxMessageSize,
+		MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
+		PingEvery:  pingEvery,
+		Client:     true,
+		Deflate:    deflate,
+	}), selected == subprotocol, nil
+}
+
+// explainAnswer says what a server has answered in place of a handshake.
+func explainAnswer(resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // from memory
+	err := fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body)))
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		err = fmt.Errorf("%w: %w", ErrLoginRejected, err)
 	}
-	return nil, false, err
+	return err
 }
 
 // open opens a network connection.
@@ -82,8 +95,7 @@ func (c *client) open(ctx context.Context, network, addr string) (net.Conn, erro
 	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
-// openSecure opens one with TLS. gorilla would do so, too, but the link must know
-// what it writes to.
+// openSecure opens one with TLS.
 func (c *client) openSecure(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := c.open(ctx, network, addr)
 	if err != nil {

@@ -1,14 +1,12 @@
 package link_test
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
+	neturl "net/url"
 	"testing"
 	"unicode/utf8"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
@@ -17,22 +15,28 @@ import (
 // dialLink makes a link of a client's end, and runs it.
 func dialLink(t testing.TB, url string, opts link.Options, handle func(l *link.Link, data []byte, text bool) bool) (*link.Link, <-chan error) {
 	t.Helper()
-	input := new(link.Input)
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		switch way {
-		case goroutine:
-			conn = hidden{conn}
-		case secure:
-			conn = tls.Client(conn, unverified)
-		}
-		return input.Conn(conn), nil
+	u, err := neturl.Parse(url)
+	if err != nil {
+		t.Fatal(err)
 	}
-	dialer := websocket.Dialer{NetDialContext: dial, NetDialTLSContext: dial, EnableCompression: way == deflating, ReadBufferSize: link.ReadBufferSize}
-	_, resp, err := dialer.Dial(url, nil)
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch way {
+	case goroutine:
+		conn = hidden{conn}
+	case secure:
+		conn = tls.Client(conn, unverified)
+	}
+	t.Cleanup(func() { conn.Close() })
+	input := new(link.Input)
+	input.Take(conn)
+	ask := http.Header{}
+	if way == deflating {
+		wsframe.SetOffer(ask)
+	}
+	resp, err := input.Handshake(t.Context(), u, ask)
 	if err != nil {
 		t.Fatal(err)
 	}

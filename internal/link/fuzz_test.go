@@ -83,7 +83,7 @@ func readCut(t *testing.T, data, cuts []byte, client, deflate bool) (outcome []s
 		}
 	}}
 	input := new(link.Input)
-	input.Conn(conn)
+	input.Take(conn)
 	l = link.New(input, link.Options{MaxMessage: maxFuzzed, MaxQueued: 1 << 20, Client: client, Deflate: deflate})
 	invalid := false
 	err := l.Run(func(data []byte, text bool) bool {

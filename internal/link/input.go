@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	// ReadBufferSize is what gorilla is to be given as its own read buffer, at
-	// both ends: it needs that only for the handshake, and below it lies that of the
-	// Input.
+	// ReadBufferSize is what gorilla is to be given as its read buffer, which it
+	// does not use: it makes a server's handshake.
 	ReadBufferSize = 128
 	// ownBuffer is how large an Input's buffer is that cannot be given back while
 	// it waits.
@@ -25,11 +24,10 @@ const (
 
 // Input is the bytes that come in on a connection. A plain socket is read into a
 // block, which is given back before the socket is waited for. It belongs to the
-// goroutine that reads, but for raw, which never changes after Conn, and waiting.
+// goroutine that reads, but for raw, which never changes after Take, and waiting.
 // The zero value is ready.
 type Input struct {
 	conn       net.Conn
-	blankLine  bool   // during the handshake: whether the line that comes is empty so far
 	beforeWait func() // called before input is waited for, and now and then while there is always more; may be nil
 
 	block *block // for what is read from a plain socket; nil while it is waited for
@@ -47,8 +45,9 @@ type Input struct {
 	waiting atomic.Int64 // since when it waits for input, in ns after epoch; 0 for not
 }
 
-// Watch returns a ResponseWriter for a WebSocket handshake, whose connection's
-// input this is.
+// Watch returns a ResponseWriter for a server's handshake, whose connection's input
+// this is. Who makes the handshake must read nothing of that connection, and write
+// nothing after it.
 func (i *Input) Watch(w http.ResponseWriter) http.ResponseWriter { return &watched{w, i} }
 
 type watched struct {
@@ -65,18 +64,18 @@ func (w *watched) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return w.input.Conn(conn), rw, nil
+	w.input.Take(conn)
+	return conn, rw, nil
 }
 
-// Conn returns the connection, but that its input is this.
-func (i *Input) Conn(conn net.Conn) net.Conn {
+// Take makes this the input of a client's connection, of which nothing was read yet.
+func (i *Input) Take(conn net.Conn) {
 	i.conn = conn
 	if i.raw = plainSocket(conn); i.raw != nil {
 		i.readRaw = i.readNow
 	} else {
 		i.own = make([]byte, ownBuffer)
 	}
-	return &inputConn{conn, i}
 }
 
 // fill reads when nothing is left, so that something is.
@@ -144,42 +143,4 @@ func (i *Input) readNow(fd uintptr) bool {
 func (i *Input) release() {
 	i.block.release()
 	i.block, i.left, i.full = nil, nil, false
-}
-
-// inputConn is a connection of which an Input reads, as the handshake sees it.
-type inputConn struct {
-	net.Conn
-	input *Input
-}
-
-// Read implements net.Conn. Who makes the handshake reads ahead, and what he has read
-// of the first frames would be lost: so he gets no more at once than up to an empty
-// line, with which the headers end.
-func (c *inputConn) Read(p []byte) (int, error) {
-	i := c.input
-	if len(i.left) == 0 {
-		if err := i.fill(); err != nil {
-			return 0, err
-		}
-	}
-	n := i.upToBlankLine(min(len(p), len(i.left)))
-	copy(p, i.left[:n])
-	i.left = i.left[n:]
-	return n, nil
-}
-
-// upToBlankLine returns how many of the next n bytes come before the end of the next
-// empty line, that included.
-func (i *Input) upToBlankLine(n int) int {
-	for k, c := range i.left[:n] {
-		switch {
-		case c == '\n' && i.blankLine:
-			return k + 1
-		case c == '\n':
-			i.blankLine = true
-		case c != '\r':
-			i.blankLine = false
-		}
-	}
-	return n
 }

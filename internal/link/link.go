@@ -22,7 +22,7 @@
 //     which a part has come holds up to twice that part, and is inflated when it is
 //     whole: see read.go.
 //
-// The handshake is gorilla's; all that comes after it is read and written here.
+// A server's handshake is gorilla's; all else is read and written here.
 //
 // A connection that is not a plain socket is written by the goroutine alone. It
 // takes the same way through the same queue.
@@ -140,8 +140,8 @@ type ending struct {
 }
 
 // New makes a link of a connection after its handshake, which must have been made
-// over the input: that of a server by Watch, or of a client by Conn. Who has made it
-// must leave the connection alone from now on.
+// over the input: that of a server by Watch, or of a client by Handshake. Who has made
+// it must leave the connection alone from now on.
 func New(input *Input, opts Options) *Link {
 	l := &Link{
 		direct:  input.raw != nil,

@@ -21,6 +21,12 @@ const (
 	clientBits = "client_max_window_bits"
 )
 
+// SetOffer makes a client's headers offer permessage-deflate, as AgreesToDeflate
+// judges the answer to it.
+func SetOffer(h http.Header) {
+	h[extensions] = []string{deflate + "; " + serverForgets + "; " + clientForgets}
+}
+
 // OfferDeflate reports whether a client offers permessage-deflate in the headers of
 // its handshake, in a way that can be agreed to, and leaves no other offer there.
 // Then who reads them next cannot see it otherwise.
