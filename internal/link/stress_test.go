@@ -18,6 +18,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // stressText is message i, of a size of its own: below and above what is copied
@@ -229,10 +230,15 @@ func TestHalfMessages(t *testing.T) {
 	}
 	none := measure(nil)
 	// The first fragment of a text, which is followed by nothing.
-	half := measure(append([]byte{0x01, 0x80 | 100, 0, 0, 0, 0}, strings.Repeat("x", 100)...))
-	if half-none > 16<<10 {
+	first := byte(wsframe.OpText)
+	if way == deflating {
+		first |= wsframe.Deflated // it is not inflated before it is whole
+	}
+	half := measure(append([]byte{first, wsframe.Masked | 100, 0, 0, 0, 0}, strings.Repeat("x", 100)...))
+	if half-none > 8<<10 {
 		t.Errorf("a peer holds %d bytes, and %d with half a message", none, half)
 	}
+	t.Logf("a peer holds %d bytes, and %d with half a message", none, half)
 }
 
 // A client masks what it writes, or the server would end the link.
