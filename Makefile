@@ -7,7 +7,7 @@ FUZZTIME   ?= 1m
 # The race detector needs cgo and a C compiler.
 RACE := $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC) >/dev/null && echo -race || echo "WARNING: no C compiler: testing without the race detector" >&2)
 
-.PHONY: run test lint vuln fuzz cover bench bench-growth bench-secure bench-smoke bench-micro bench-files cross
+.PHONY: run test lint vuln fuzz autobahn cover bench bench-growth bench-secure bench-smoke bench-micro bench-files cross
 
 run: ## a server on port 9898
 	go run ./cmd/crosscomm server
@@ -27,11 +27,16 @@ vuln: ## asks an online database
 	go run $(GOVULNCHECK) ./...
 
 fuzz: ## each target for FUZZTIME
-	@set -e; for pkg in . ./internal/checksum ./internal/frame ./internal/loadgen ./internal/osssign ./internal/objects ./ossserver; do \
+	@set -e; for pkg in . ./internal/checksum ./internal/frame ./internal/link ./internal/wsframe ./internal/loadgen ./internal/osssign ./internal/objects ./ossserver; do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
 			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg; \
 		done; \
 	done
+
+PYTHON2 ?= $(shell PYENV_VERSION=2.7.18 pyenv which python2.7 2>/dev/null || echo python2.7)
+
+autobahn: ## all cases of the Autobahn test suite, against both roles; it needs Python 2.7 with pip, and some 20 minutes
+	go test -count 1 -v -timeout 3h -run '^TestAutobahn$$' ./internal/link -autobahn $(PYTHON2)
 
 cover:
 	go test -coverprofile=coverage.out -coverpkg=.,./internal/...,./ossserver/...,./cmd/... ./...
@@ -50,10 +55,10 @@ bench-smoke: ## every server under every load, briefly and with few clients; jud
 	cd bench && go run ./cmd/compare --smoke
 
 # Of the relay only: those of files are bench-files'.
-MICRO = go test -run '^$$' -bench 'Scan|Forward|Write|Route|Dispatch|Client' -benchtime $(BENCHTIME) -benchmem . ./internal/frame ./internal/link
+MICRO = go test -run '^$$' -bench 'Scan|Forward|Write|Read|Route|Dispatch|Client' -benchtime $(BENCHTIME) -benchmem . ./internal/frame ./internal/link
 BENCHTIME ?= 1s
 
-bench-micro: ## the Go benchmarks of scan, route, queue, dispatch and client; OLD=COMMIT compares them with that commit's
+bench-micro: ## the Go benchmarks of scan, read, route, queue, dispatch and client; OLD=COMMIT compares them with that commit's
 ifndef OLD
 	$(MICRO)
 else

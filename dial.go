@@ -8,69 +8,89 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
-// handshakeBuffer is what gorilla is given to write with: it writes only the
-// handshake, and what it says by itself of malformed frames.
-const handshakeBuffer = 1 << 10
-
 // openFunc opens a network connection, as net.Dialer's DialContext does.
 type openFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// dial makes the WebSocket handshake.
+// dial opens a connection, makes the WebSocket handshake, and reports whether the
+// server has agreed on our subprotocol.
 func (c *client) dial(ctx context.Context) (l *link.Link, agreed bool, err error) {
-	input := new(link.Input)
-	watched := func(open openFunc) openFunc {
-		return func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := open(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return input.Conn(conn), nil
-		}
+	u, err := url.Parse(c.s.cfg.URL)
+	if err != nil {
+		return nil, false, err
 	}
 	secure := &tlsDial{client: c}
-	dialer := websocket.Dialer{
-		NetDialContext:    watched(c.open),
-		NetDialTLSContext: watched(secure.open),
-		Subprotocols:      []string{subprotocol},
-		EnableCompression: c.s.cfg.Compression,
-		ReadBufferSize:    link.ReadBufferSize,
-		WriteBufferSize:   handshakeBuffer,
+	open, port := openFunc(c.open), "80"
+	if u.Scheme == "wss" {
+		open, port = secure.open, "443"
 	}
-	header := http.Header{}
-	if token := c.s.cfg.Token; token != "" {
-		header.Set("Authorization", "Bearer "+string(token))
+	if u.Port() != "" {
+		port = u.Port()
 	}
-	conn, resp, err := dialer.DialContext(ctx, c.s.cfg.URL, header)
+	conn, err := open(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err == nil {
-		l = link.New(conn, input, link.Options{
-			MaxMessage: c.s.cfg.MaxMessageSize,
-			MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
-			PingEvery:  pingEvery,
-			Client:     true,
-			Deflate:    wsframe.AgreesToDeflate(resp.Header),
-		})
-		return l, conn.Subprotocol() == subprotocol, nil
-	}
-	if resp == nil || !errors.Is(err, websocket.ErrBadHandshake) {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+		if l, agreed, err = c.shakeHands(ctx, conn, u); err != nil {
+			conn.Close()
 		}
-		return nil, false, secure.explain(err)
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-	err = explainAnswer(fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body))))
+	switch {
+	case err == nil:
+		return l, agreed, nil
+	case ctx.Err() != nil:
+		return nil, false, context.Cause(ctx)
+	}
+	return nil, false, secure.explain(err)
+}
+
+// shakeHands is dial with an open connection, which an error leaves open.
+func (c *client) shakeHands(ctx context.Context, conn net.Conn, u *url.URL) (l *link.Link, agreed bool, err error) {
+	input := new(link.Input)
+	input.Take(conn)
+	ask := http.Header{"Sec-WebSocket-Protocol": {subprotocol}}
+	if c.s.cfg.Compression {
+		wsframe.SetOffer(ask)
+	}
+	if token := c.s.cfg.Token; token != "" {
+		ask.Set("Authorization", "Bearer "+string(token))
+	}
+	resp, err := input.Handshake(ctx, u, ask)
+	if errors.Is(err, link.ErrHandshake) {
+		return nil, false, answerError(resp)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	deflate, err := wsframe.AgreesToDeflate(resp.Header, c.s.cfg.Compression)
+	if err != nil {
+		return nil, false, err
+	}
+	selected := resp.Header.Get("Sec-WebSocket-Protocol")
+	if selected != "" && selected != subprotocol {
+		return nil, false, fmt.Errorf("the server wants the subprotocol %.40q, which was not offered to it", selected)
+	}
+	return link.New(input, link.Options{
+		MaxMessage: c.s.cfg.MaxMessageSize,
+		MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
+		PingEvery:  pingEvery,
+		Client:     true,
+		Deflate:    deflate,
+	}), selected == subprotocol, nil
+}
+
+// answerError says what a server has answered in place of a handshake.
+func answerError(resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // from memory
+	err := explainAnswer(fmt.Errorf("the server answered %s: %q", resp.Status, strings.TrimSpace(string(body))))
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		err = fmt.Errorf("%w: %w", ErrLoginRejected, err)
 	}
-	return nil, false, err
+	return err
 }
 
 // open opens a network connection.

@@ -111,12 +111,13 @@ func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Requ
 	if addrOf(p.remote) != addr && addr.IsValid() {
 		p.remote = &net.IPAddr{IP: addr.AsSlice()} // behind the proxy
 	}
-	p.link = link.New(conn, input, link.Options{
+	p.link = link.New(input, link.Options{
 		MaxMessage:  srv.s.cfg.MaxMessageSize,
 		MaxQueued:   srv.s.cfg.Limits.QueuedBytes,
 		Budget:      &srv.queues,
 		Deflate:     deflate,
 		BeforeFlush: p.endBurst,
+		Throttle:    p.throttled,
 		OnPong:      func() { p.ponged.Store(srv.hub.now()) },
 	})
 	return p

@@ -42,9 +42,11 @@ type peer struct {
 	// What is the same for all messages that come in at once.
 	now                 int64 // of the hub's clock; 0 for not looked at yet
 	received, delivered uint64
-	bytes, listed       int // what it has brought; how long lists of clients were that it has asked for
-	throttle            throttle
-	pause               time.Duration // how long nothing more is taken
+
+	// What it has brought since it was last throttled: bytes after inflation, and as
+	// many messages as the lists of clients were long.
+	bytes, listed int
+	throttle      throttle
 
 	handling sync.Mutex // held while a message is handled
 }
@@ -72,9 +74,6 @@ var byteOrderMark = []byte("\ufeff")
 // well-formed. A frame that is refused changes nothing, and the connection
 // stays.
 func (p *peer) receive(data []byte, text bool) bool {
-	if p.pause > 0 {
-		p.awaitPause()
-	}
 	p.handling.Lock()
 	defer p.survive()
 	defer p.handling.Unlock()
@@ -166,24 +165,19 @@ func (p *peer) endBurst() {
 	if p.delivered > 0 {
 		p.server.stats.delivered.Add(p.delivered)
 	}
-	if p.bytes > 0 {
-		p.pause = p.throttle.take(&p.server.s.cfg.Limits, int(p.received)+p.listed, p.bytes)
-	}
-	p.received, p.delivered, p.bytes, p.listed = 0, 0, 0, 0
+	p.received, p.delivered = 0, 0
 }
 
-// awaitPause holds up this connection, and no lock, after it has brought more than
-// a client may.
-func (p *peer) awaitPause() {
-	p.server.stats.throttled.Add(1)
-	p.server.stats.warnings.log(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", p.pause)
-	timer := time.NewTimer(p.pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-p.link.Closing():
+// throttled says how long nothing more is taken, after frames and bytes have come on
+// the wire.
+func (p *peer) throttled(frames, bytes int) time.Duration {
+	pause := p.throttle.take(&p.server.s.cfg.Limits, frames+p.listed, max(bytes, p.bytes))
+	p.bytes, p.listed = 0, 0
+	if pause > 0 {
+		p.server.stats.throttled.Add(1)
+		p.server.stats.warnings.log(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
 	}
-	p.pause = 0
+	return pause
 }
 
 // route brings a frame of an application to whom it is for. When it returns the

@@ -21,8 +21,7 @@ func (c *client) tlsConfig() *tls.Config {
 }
 
 // tlsDial opens the connection for a WebSocket handshake with TLS, and knows what
-// may be wrong if that fails. gorilla would open it, too, but the link must know
-// what it writes to.
+// may be wrong if that fails.
 type tlsDial struct {
 	client *client
 	// Whether the server has asked for a certificate, and was shown one: with TLS

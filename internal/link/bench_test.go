@@ -8,6 +8,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // sinkLink is a link whose peer reads everything and looks at nothing.
@@ -79,6 +80,41 @@ func BenchmarkWrite(b *testing.B) {
 					write()
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkRead reads messages as they come from a client, masked, so many in a burst.
+func BenchmarkRead(b *testing.B) {
+	for _, bc := range []struct{ inBurst, size int }{{1, 385}, {100, 385}, {1, 100_000}} {
+		b.Run(fmt.Sprintf("inBurst=%d/size=%d", bc.inBurst, bc.size), func(b *testing.B) {
+			read := make(chan int, 1)
+			n := 0
+			l, peer, ended := pair(b, roomy, func(data []byte, _ bool) bool {
+				if n++; n%bc.inBurst == 0 {
+					read <- len(data)
+				}
+				return true
+			})
+			var burst []byte
+			for range bc.inBurst {
+				burst = wsframe.AppendUnmasked(burst, wsframe.OpText, make([]byte, bc.size))
+				header := len(burst) - bc.size
+				copy(burst[header-wsframe.MaskBytes:header], "mask")
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += bc.inBurst {
+				if _, err := peer.NetConn().Write(burst); err != nil {
+					b.Fatal(err)
+				}
+				if <-read != bc.size {
+					b.Fatal("another size")
+				}
+			}
+			b.StopTimer()
+			l.Close(1000, "", 0)
+			testkit.Receive(b, ended)
 		})
 	}
 }

@@ -27,7 +27,7 @@ func (b *Budget) left() int { return b.limit - int(b.used.Load()) }
 
 // account has the budget count what the link holds now, with mu held.
 func (l *Link) account() {
-	if l.opts.Budget == nil {
+	if l.budget == nil {
 		return
 	}
 	held := 0
@@ -35,15 +35,15 @@ func (l *Link) account() {
 		held = l.bytes
 	}
 	if held != l.accounted {
-		l.opts.Budget.used.Add(int64(held - l.accounted))
+		l.budget.used.Add(int64(held - l.accounted))
 		l.accounted = held
 	}
 }
 
 // mayHold returns how many bytes the link may hold, with mu held.
 func (l *Link) mayHold() int {
-	if l.opts.Budget == nil {
+	if l.budget == nil {
 		return l.bound
 	}
-	return min(l.bound, l.opts.Budget.left())
+	return min(l.bound, l.budget.left())
 }

@@ -5,9 +5,9 @@ import "sync"
 // burst is what the reading goroutine has while it handles input, and not while
 // it waits for more, which most connections do most of the time.
 type burst struct {
-	small   [smallMessage]byte // the message that is handled, if it fits
-	large   *block             // or else the message, if it fits in there; nil for none
-	partial bool               // whether only a part of a message has come
+	small   [smallMessage]byte // for parts
+	parts   []byte             // what has come of a message that does not lie whole in the input: in small, or large, or memory of its own
+	large   *block             // nil for none
 	out     *block             // where frames lie that are forwarded; nil while there are none
 	touched []*Link            // where something was forwarded to since the last Flush
 }
@@ -37,20 +37,23 @@ func (b *burst) leaveBlock() {
 	b.out = nil
 }
 
-// larger returns more room for a message, of which it copies what is there: a
-// block, and after that memory of its own, of so many bytes at most.
-func (b *burst) larger(full []byte, most int) (room []byte) {
-	if len(full) < blockBytes {
+// room returns room for more parts, up to n bytes: in small, then in a block, and
+// after that in memory of its own, of so many bytes at most for the whole message.
+func (b *burst) room(n, most int) []byte {
+	switch size := len(b.parts); {
+	case size < cap(b.parts):
+	case size == 0:
+		b.parts = b.small[:0]
+	case size < blockBytes:
 		b.large = newBlock()
-		room = b.large.data[:]
-		copy(room, full)
-		return room
+		b.parts = append(b.large.data[:0], b.parts...)
+	default:
+		b.parts = append(make([]byte, 0, min(2*size, most)), b.parts...)
+		b.large.release()
+		b.large = nil
 	}
-	room = make([]byte, min(2*len(full), most))
-	copy(room, full)
-	b.large.release()
-	b.large = nil
-	return room
+	free := b.parts[len(b.parts):cap(b.parts)]
+	return free[:min(n, len(free))]
 }
 
 // shrink gives up the room for what is touched, if it is for more than so many.
@@ -60,10 +63,10 @@ func (b *burst) shrink(kept int) {
 	}
 }
 
-// endMessage gives up the room of a large message, after it was handled.
+// endMessage gives up the parts of a message, after it was handled.
 func (b *burst) endMessage() {
 	b.large.release()
-	b.large, b.partial = nil, false
+	b.large, b.parts = nil, nil
 }
 
 // endBurst gives it up, after a Flush.

@@ -136,14 +136,6 @@ func appendMasked(b []byte, op byte, data []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(wsframe.AppendHeader(b, op, len(data), wsframe.Masked), key)
 	begin := len(b)
 	b = append(b, data...)
-	masked := b[begin:]
-	wide := uint64(key)<<32 | uint64(key)
-	for len(masked) >= 8 {
-		binary.LittleEndian.PutUint64(masked, binary.LittleEndian.Uint64(masked)^wide)
-		masked = masked[8:]
-	}
-	for i := range masked {
-		masked[i] ^= byte(wide >> (8 * i))
-	}
+	wsframe.Mask(b[begin:], key)
 	return b
 }

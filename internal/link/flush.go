@@ -211,9 +211,9 @@ func (l *Link) settleRest(r *rest, n int, err error) {
 func (l *Link) writeWaiting(parts net.Buffers) (n int, err error) {
 	if now := time.Now(); now.Sub(l.extended) > extendEvery {
 		l.extended = now
-		_ = l.socket.Conn.SetWriteDeadline(now.Add(writeTimeout))
+		_ = l.socket.SetWriteDeadline(now.Add(writeTimeout))
 	}
-	written, err := parts.WriteTo(l.socket.Conn)
+	written, err := parts.WriteTo(l.socket)
 	return int(written), err
 }
 
@@ -223,6 +223,6 @@ func (l *Link) writeWaiting(parts net.Buffers) (n int, err error) {
 func (l *Link) endDeadline() {
 	if !l.extended.IsZero() {
 		l.extended = time.Time{}
-		_ = l.socket.Conn.SetWriteDeadline(time.Time{})
+		_ = l.socket.SetWriteDeadline(time.Time{})
 	}
 }

@@ -2,7 +2,6 @@ package link
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -12,9 +11,8 @@ import (
 )
 
 const (
-	// ReadBufferSize is what gorilla is to be given as its own read buffer, at
-	// both ends: below it lies that of the Input, which is there only while it is
-	// needed.
+	// ReadBufferSize is what gorilla is to be given as its read buffer, which it
+	// does not use: it makes a server's handshake.
 	ReadBufferSize = 128
 	// ownBuffer is how large an Input's buffer is that cannot be given back while
 	// it waits.
@@ -26,9 +24,10 @@ const (
 
 // Input is the bytes that come in on a connection. A plain socket is read into a
 // block, which is given back before the socket is waited for. It belongs to the
-// goroutine that reads, but for raw, which never changes after Conn, and waiting.
+// goroutine that reads, but for raw, which never changes after Take, and waiting.
 // The zero value is ready.
 type Input struct {
+	conn       net.Conn
 	beforeWait func() // called before input is waited for, and now and then while there is always more; may be nil
 
 	block *block // for what is read from a plain socket; nil while it is waited for
@@ -46,8 +45,9 @@ type Input struct {
 	waiting atomic.Int64 // since when it waits for input, in ns after epoch; 0 for not
 }
 
-// Watch returns a ResponseWriter for a WebSocket handshake, whose connection's
-// input this is.
+// Watch returns a ResponseWriter for a server's handshake, whose connection's input
+// this is. Who makes the handshake must read nothing of that connection, and write
+// nothing after it.
 func (i *Input) Watch(w http.ResponseWriter) http.ResponseWriter { return &watched{w, i} }
 
 type watched struct {
@@ -64,40 +64,29 @@ func (w *watched) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return w.input.Conn(conn), rw, nil
+	w.input.Take(conn)
+	return conn, rw, nil
 }
 
-// Conn returns the connection, but that its input is this.
-func (i *Input) Conn(conn net.Conn) net.Conn {
+// Take makes this the input of a client's connection, of which nothing was read yet.
+func (i *Input) Take(conn net.Conn) {
+	i.conn = conn
 	if i.raw = plainSocket(conn); i.raw != nil {
 		i.readRaw = i.readNow
 	} else {
 		i.own = make([]byte, ownBuffer)
 	}
-	return &inputConn{Conn: conn, input: i}
 }
 
-// read takes some bytes of what comes in on the connection.
-func (i *Input) read(conn net.Conn, p []byte) (int, error) {
-	if len(i.left) == 0 {
-		if err := i.fill(conn); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, i.left)
-	i.left = i.left[n:]
-	return n, nil
-}
-
-// fill reads, so that something is left.
-func (i *Input) fill(conn net.Conn) error {
+// fill reads when nothing is left, so that something is.
+func (i *Input) fill() error {
 	if i.full && i.ahead < mostAhead {
 		i.ahead++
 		if err := i.raw.Read(i.readRaw); err != nil {
 			return err
 		}
 		if i.block != nil {
-			return i.filled(conn)
+			return i.filled()
 		}
 	}
 	i.release()
@@ -113,9 +102,9 @@ func (i *Input) fill(conn net.Conn) error {
 		if err := i.raw.Read(i.readRaw); err != nil {
 			return err
 		}
-		return i.filled(conn)
+		return i.filled()
 	}
-	n, err := conn.Read(i.own)
+	n, err := i.conn.Read(i.own)
 	i.left = i.own[:n]
 	if n > 0 {
 		return nil // the error comes again
@@ -124,9 +113,10 @@ func (i *Input) fill(conn net.Conn) error {
 }
 
 // filled takes the outcome of readNow.
-func (i *Input) filled(conn net.Conn) error {
+func (i *Input) filled() error {
 	switch {
 	case i.err != nil:
+		conn := i.conn
 		return &net.OpError{Op: "read", Net: conn.LocalAddr().Network(), Source: conn.LocalAddr(), Addr: conn.RemoteAddr(), Err: i.err}
 	case i.n == 0:
 		return io.EOF
@@ -153,43 +143,4 @@ func (i *Input) readNow(fd uintptr) bool {
 func (i *Input) release() {
 	i.block.release()
 	i.block, i.left, i.full = nil, nil, false
-}
-
-// inputConn is a connection of which an Input reads.
-type inputConn struct {
-	net.Conn
-	input *Input
-	ours  bool // whether a link writes, after the handshake, and gorilla may not
-	// lastWords is what gorilla would have written by itself, on the reading
-	// goroutine: the close frame with which it answers a peer that breaks the
-	// rules. It must take its turn after what is being written.
-	lastWords []byte
-}
-
-// Read implements net.Conn.
-func (c *inputConn) Read(p []byte) (int, error) { return c.input.read(c.Conn, p) }
-
-// Write implements net.Conn.
-func (c *inputConn) Write(p []byte) (int, error) {
-	if !c.ours {
-		return c.Conn.Write(p)
-	}
-	c.lastWords = bytes.Clone(p)
-	return len(p), nil
-}
-
-// SetWriteDeadline implements net.Conn.
-func (c *inputConn) SetWriteDeadline(t time.Time) error {
-	if !c.ours {
-		return c.Conn.SetWriteDeadline(t)
-	}
-	return nil
-}
-
-// CloseWrite closes one direction of a TCP connection; others it leaves alone.
-func (c *inputConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
 }

@@ -18,21 +18,26 @@
 //     nobody's block.
 //   - While a plain socket waits for input, and not in the middle of a message, it
 //     has no buffer: see input.go and burst.go.
+//   - A message that lies whole in its input is unmasked and handled there. One of
+//     which a part has come holds up to twice that part, and is inflated when it is
+//     whole: see read.go.
+//
+// A server's handshake is gorilla's; all else is read and written here.
 //
 // A connection that is not a plain socket is written by the goroutine alone. It
 // takes the same way through the same queue.
 package link
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/fifo"
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
@@ -90,6 +95,10 @@ type Options struct {
 	Deflate    bool          // whether the ends have agreed on permessage-deflate, without context takeover
 	// BeforeFlush, if not nil, is called by Flush before anything else.
 	BeforeFlush func()
+	// Throttle, if not nil, is called by the reading goroutine when the input is
+	// used up, with how many frames of any kind, and bytes, have come since it was
+	// last called. It returns how long nothing more is read.
+	Throttle func(frames, bytes int) time.Duration
 	// OnPong, if not nil, is called by the reading goroutine for each pong.
 	OnPong func()
 }
@@ -107,8 +116,8 @@ type Link struct {
 	writing   bool                 // whether there is somebody who writes
 	draining  bool                 // whether he is a goroutine that may wait for the socket
 	bound     int                  // of bytes; it never changes
+	budget    *Budget              // Options.Budget; it never changes
 	bytes     int                  // of the queue and of the messages being written
-	accounted int                  // of them, what Options.Budget counts
 	queue     *fifo.Queue[message] // nil if it is empty
 	flusher   *Link                // who has this one among his touched; nil for nobody
 	readEnded bool                 // nothing is written any more
@@ -120,12 +129,15 @@ type Link struct {
 	closed chan struct{} // closed when closing becomes true; nil before somebody wants it
 	pace   *pace         // nil if there are no pings
 
+	accounted int // of the bytes, what the budget counts
+
 	writers  sync.WaitGroup // has one while writing is true
 	extended time.Time      // of who writes: when the time for it was last extended
 	burst    *burst         // of the reading goroutine; nil while input is waited for
 
-	conn   *websocket.Conn
-	socket *inputConn // what is written to, past gorilla
+	frames, octets int // of the reading goroutine: what has come since Options.Throttle was called
+
+	socket net.Conn
 	input  *Input
 	opts   Options
 }
@@ -140,18 +152,18 @@ type ending struct {
 }
 
 // New makes a link of a connection after its handshake, which must have been made
-// over the input: that of a server by Watch, or of a client by Conn.
-func New(conn *websocket.Conn, input *Input, opts Options) *Link {
+// over the input: that of a server by Watch, or of a client by Handshake. Who has made
+// it must leave the connection alone from now on.
+func New(input *Input, opts Options) *Link {
 	l := &Link{
 		direct:  input.raw != nil,
 		deflate: opts.Deflate,
 		bound:   opts.MaxQueued,
-		conn:    conn,
-		socket:  conn.NetConn().(*inputConn),
+		budget:  opts.Budget,
+		socket:  input.conn,
 		input:   input,
 		opts:    opts,
 	}
-	l.socket.ours = true
 	if !l.direct && l.bound < math.MaxInt-mostAtOnce {
 		l.bound += mostAtOnce // the goroutine needs its time to write
 	}
@@ -172,7 +184,7 @@ func (l *Link) Close(code int, reason string, patience time.Duration) (began boo
 		if end.force != nil {
 			end.force.Stop()
 		}
-		end.force, end.forceAt = time.AfterFunc(patience, func() { l.conn.Close() }), at
+		end.force, end.forceAt = time.AfterFunc(patience, func() { l.socket.Close() }), at
 	}
 	l.mu.Unlock()
 	l.write()
@@ -219,7 +231,7 @@ func (l *Link) noteDrained() {
 	}
 	close(l.end.drained)
 	if !l.readEnded {
-		l.end.linger = time.AfterFunc(lingerTime, func() { l.conn.Close() })
+		l.end.linger = time.AfterFunc(lingerTime, func() { l.socket.Close() })
 	}
 }
 
@@ -235,7 +247,7 @@ func (l *Link) failLocked(err error) {
 	l.account()
 	l.noteDrained()
 	l.mu.Unlock()
-	l.conn.Close() // that of TLS may take its time
+	l.socket.Close() // that of TLS may take its time
 	l.mu.Lock()
 }
 
@@ -280,11 +292,11 @@ func (l *Link) Run(handle func(data []byte, text bool) bool) error {
 	l.Flush()
 
 	l.mu.Lock()
-	l.closeLocked(asCloseError(err))
+	l.closeLocked(err)
 	l.readEnded = true // the peer is gone: writing has no sense any more
 	l.drop(l.end.reason)
 	l.mu.Unlock()
-	l.conn.Close() // frees who writes, should the peer have stopped reading
+	l.socket.Close() // frees who writes, should the peer have stopped reading
 	l.writers.Wait()
 
 	l.mu.Lock()
@@ -304,19 +316,11 @@ func (l *Link) Run(handle func(data []byte, text bool) bool) error {
 	return l.end.reason
 }
 
-func asCloseError(err error) error {
-	var ce *websocket.CloseError
-	if errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure {
-		return &CloseError{Code: ce.Code, Reason: ce.Text, ByPeer: true}
-	}
-	return err
-}
-
 // closeFrame makes a close frame.
 func closeFrame(code int, reason string) message {
-	const room = 123 // RFC 6455 5.5: a control frame holds 125 bytes, two are the code
+	const room = wsframe.MaxControl - 2 // the code
 	for len(reason) > room || !utf8.ValidString(reason) {
 		reason = reason[:len(reason)-1]
 	}
-	return message{op: wsframe.OpClose, data: websocket.FormatCloseMessage(code, reason)}
+	return message{op: wsframe.OpClose, data: append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)}
 }

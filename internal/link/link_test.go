@@ -22,6 +22,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // way is how all links write: they keep the same promises.
@@ -43,8 +44,8 @@ type allWays struct{ m *testing.M }
 
 func (a allWays) Run() (code int) {
 	flag.Parse()
-	if flag.Lookup("test.bench").Value.String() != "" {
-		return a.m.Run() // benchmarks are for the first way
+	if flag.Lookup("test.bench").Value.String() != "" || flag.Lookup("test.fuzz").Value.String() != "" {
+		return a.m.Run() // benchmarks are for the first way, and fuzzing has none
 	}
 	for way = range ways {
 		if failed := a.m.Run(); failed != 0 {
@@ -118,15 +119,14 @@ func tcpOf(peer *websocket.Conn) *net.TCPConn {
 
 // accept makes a link of a request.
 func accept(t testing.TB, w http.ResponseWriter, r *http.Request, opts link.Options) *link.Link {
+	opts.Deflate = wsframe.OfferDeflate(r.Header) && way == deflating
 	input := new(link.Input)
 	upgrader := websocket.Upgrader{ReadBufferSize: link.ReadBufferSize, EnableCompression: way == deflating}
-	conn, err := upgrader.Upgrade(input.Watch(w), r, nil)
-	if err != nil {
+	if _, err := upgrader.Upgrade(input.Watch(w), r, nil); err != nil {
 		t.Error(err)
 		return nil
 	}
-	opts.Deflate = way == deflating
-	return link.New(conn, input, opts)
+	return link.New(input, opts)
 }
 
 // pair returns a link over a real socket, running, and its bare peer.

@@ -1,51 +1,55 @@
 package link
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"math"
 	"time"
 	"unicode/utf8"
-
-	"github.com/gorilla/websocket"
 
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
+// Close codes of RFC 6455 7.4.
+const (
+	closeNormal      = 1000
+	closeProtocol    = 1002
+	closeNoStatus    = 1005 // stands for a close frame without a code, and is never sent
+	closeInvalidData = 1007
+	closeTooBig      = 1009
+)
+
+// errCutOff is the end of a link whose peer goes without a close frame.
+var errCutOff = fmt.Errorf("the connection has ended without a close frame: %w", io.ErrUnexpectedEOF)
+
+// reader reads the frames of a link. It belongs to the reading goroutine.
+type reader struct {
+	*Link
+	handle func(data []byte, text bool) bool
+
+	// Of the message whose parts are coming; op is 0 if there is none.
+	op       byte
+	deflated bool
+	size     int64 // of the parts that have been announced
+}
+
 // readLoop returns when reading is over: the peer closed, the socket broke, or
 // the peer broke the rules, in which case it was told so.
 func (l *Link) readLoop(handle func(data []byte, text bool) bool) error {
-	// This limit is for the bytes on the wire, and readMessage's for what they
-	// inflate to; deflate may add a little to what it cannot compress.
-	l.conn.SetReadLimit(int64(l.opts.MaxMessage) + int64(l.opts.MaxMessage>>8) + 64)
-	l.conn.SetPingHandler(func(payload string) error {
-		l.mu.Lock()
-		if !l.closing.Load() {
-			l.pong = &payload
-		}
-		l.mu.Unlock()
-		l.write()
-		return nil
-	})
-	l.conn.SetPongHandler(func(string) error {
-		if l.opts.OnPong != nil {
-			l.opts.OnPong()
-		}
-		return nil
-	})
-	l.conn.SetCloseHandler(func(code int, text string) error {
-		answer := code
-		if code == websocket.CloseNoStatusReceived {
-			answer = websocket.CloseNormalClosure
-		}
-		l.refuse(&CloseError{Code: code, Reason: text, ByPeer: true}, closeFrame(answer, ""))
-		return nil
-	})
+	r := reader{Link: l, handle: handle}
 	for {
-		kind, r, err := l.conn.NextReader()
+		h, err := r.readHeader()
 		if err == nil {
-			err = l.readMessage(kind, r, handle)
+			err = r.check(h)
+		}
+		switch {
+		case err != nil:
+		case h.First&wsframe.Op >= wsframe.OpClose:
+			err = r.readControl(h)
+		default:
+			err = r.readData(h)
 		}
 		if err != nil {
 			return l.readFailed(err)
@@ -58,10 +62,28 @@ func (l *Link) beforeWait() {
 	l.Flush()
 	switch {
 	case l.burst == nil:
-	case l.burst.partial:
+	case len(l.burst.parts) > 0:
 		l.burst.shrink(fewTouched)
 	default:
 		l.endBurst()
+	}
+	if l.frames > 0 && l.opts.Throttle != nil {
+		pause := l.opts.Throttle(l.frames, l.octets)
+		l.frames, l.octets = 0, 0
+		l.pause(pause)
+	}
+}
+
+// pause waits, but not longer than until the link is closing.
+func (l *Link) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.Closing():
 	}
 }
 
@@ -69,77 +91,253 @@ func (l *Link) beforeWait() {
 // and returns the reason.
 func (l *Link) readFailed(err error) error {
 	l.Flush()
-	var network net.Error
-	var closed *websocket.CloseError
-	var ours *CloseError
+	var end *CloseError
 	switch {
-	case errors.As(err, &network):
+	case errors.As(err, &end) && !end.ByPeer:
+		l.refuse(err, closeFrame(end.Code, end.Reason))
+	case end != nil:
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		err = errCutOff
+	default:
 		return err
-	case errors.As(err, &closed), errors.As(err, &ours), errors.Is(err, io.EOF):
-	case errors.Is(err, websocket.ErrReadLimit):
-		err = l.tooBig()
-	case l.socket.lastWords != nil: // malformed frames
-		l.refuse(err, message{op: wsframe.OpClose, framed: true, data: l.socket.lastWords})
-	default: // or malformed deflate
-		l.refuse(err, closeFrame(websocket.CloseInvalidFramePayloadData, "malformed data"))
 	}
 	l.mu.Lock()
-	l.closeLocked(asCloseError(err))
+	l.closeLocked(err)
 	drained := l.end.drained
 	l.mu.Unlock()
+	l.input.release()
+	l.endBurst()
 	l.discardInput(drained)
 	return err
 }
 
-// readMessage reads a message, and has it handled.
-func (l *Link) readMessage(kind int, r io.Reader, handle func([]byte, bool) bool) error {
-	b := l.beginBurst()
-	b.partial = true
-	defer b.endMessage()
-	data, err := l.readAll(b, r)
-	if err != nil {
-		return err
+// against is the end of a link whose peer breaks the rules of WebSocket.
+func against(rule string) error { return &CloseError{Code: closeProtocol, Reason: rule} }
+
+// readHeader reads the header of the next frame.
+func (r *reader) readHeader() (wsframe.Header, error) {
+	var pieces [wsframe.MaxHeader + wsframe.MaskBytes]byte
+	got := 0 // in pieces
+	for {
+		begin := r.input.left
+		if got > 0 {
+			begin = pieces[:got+copy(pieces[got:], begin)]
+		}
+		h, size, err := wsframe.ParseHeader(begin)
+		switch {
+		case err != nil:
+			return h, against(err.Error())
+		case size > 0:
+			r.input.left = r.input.left[size-got:]
+			r.frames++
+			r.octets += size + int(min(h.Length, int64(r.opts.MaxMessage))) // a longer one ends the link
+			return h, nil
+		}
+		got += copy(pieces[got:], r.input.left)
+		r.input.left = nil
+		if err := r.input.fill(); err != nil {
+			return h, err
+		}
 	}
-	if len(data) > l.opts.MaxMessage {
-		return l.tooBig()
-	}
-	if l.closing.Load() {
-		return nil
-	}
-	text := kind == websocket.TextMessage
-	if !handle(data, text) && text && !utf8.Valid(data) {
-		end := &CloseError{Code: websocket.CloseInvalidFramePayloadData, Reason: "invalid UTF-8"}
-		l.refuse(end, closeFrame(end.Code, end.Reason))
-		return end
+}
+
+// check says what is wrong with a frame.
+func (r *reader) check(h wsframe.Header) error {
+	op := h.First & wsframe.Op
+	begins := op == wsframe.OpText || op == wsframe.OpBinary
+	switch {
+	case h.First&wsframe.Reserved != 0:
+		return against("a reserved bit is set")
+	case h.First&wsframe.Deflated != 0 && !r.opts.Deflate:
+		return against("a frame is compressed, which was not agreed on")
+	case h.First&wsframe.Deflated != 0 && !begins:
+		return against("only the first frame of a message may say that it is compressed")
+	case h.Masked && r.opts.Client:
+		return against("a server's frame is masked")
+	case !h.Masked && !r.opts.Client:
+		return against("a client's frame is not masked")
+	case op >= wsframe.OpClose:
+		return checkControl(op, h)
+	case op > wsframe.OpBinary:
+		return against("the kind of a frame is unknown")
+	case begins && r.op != 0:
+		return against("a message begins within another one")
+	case !begins && r.op == 0:
+		return against("a message goes on that has not begun")
 	}
 	return nil
 }
 
-// readAll reads a message, of which one too many bytes is the most. It lies in the
-// burst if it fits in there.
-func (l *Link) readAll(b *burst, r io.Reader) (data []byte, err error) {
-	room := b.small[:]
-	n := 0
-	for {
-		if n == len(room) {
-			room = b.larger(room, l.opts.MaxMessage+1)
-		}
-		got, err := r.Read(room[n:min(len(room), l.opts.MaxMessage+1)])
-		n += got
-		if errors.Is(err, io.EOF) || n > l.opts.MaxMessage {
-			return room[:n], nil
-		}
-		if err != nil {
-			return nil, err
-		}
+func checkControl(op byte, h wsframe.Header) error {
+	switch {
+	case op > wsframe.OpPong:
+		return against("the kind of a frame is unknown")
+	case h.First&wsframe.Final == 0:
+		return against("a control frame is only a part")
+	case h.Length > wsframe.MaxControl:
+		return against("a control frame is too long")
 	}
+	return nil
 }
 
-// tooBig ends the link, and returns why.
-func (l *Link) tooBig() error {
-	end := &CloseError{Code: websocket.CloseMessageTooBig, Reason: fmt.Sprintf("message over %d bytes", l.opts.MaxMessage)}
-	l.refuse(end, closeFrame(end.Code, end.Reason))
+// readControl reads the payload of a control frame, and does what it says.
+func (r *reader) readControl(h wsframe.Header) error {
+	var payload [wsframe.MaxControl]byte
+	p := payload[:h.Length]
+	for n := 0; n < len(p); {
+		if len(r.input.left) == 0 {
+			if err := r.input.fill(); err != nil {
+				return err
+			}
+		}
+		got := copy(p[n:], r.input.left)
+		r.input.left = r.input.left[got:]
+		n += got
+	}
+	if h.Masked {
+		wsframe.Mask(p, h.Key)
+	}
+	switch h.First & wsframe.Op {
+	case wsframe.OpPing:
+		r.answerPing(string(p))
+	case wsframe.OpPong:
+		if r.opts.OnPong != nil {
+			r.opts.OnPong()
+		}
+	case wsframe.OpClose:
+		return r.closedBy(p)
+	}
+	return nil
+}
+
+// answerPing has a ping answered, if it may still be.
+func (l *Link) answerPing(payload string) {
+	l.mu.Lock()
+	if !l.closing.Load() {
+		l.pong = &payload
+	}
+	l.mu.Unlock()
+	l.write()
+}
+
+// closedBy answers the peer's close frame, and returns the end of the link.
+func (l *Link) closedBy(payload []byte) error {
+	code, answer, reason := closeNoStatus, closeNormal, ""
+	switch {
+	case len(payload) == 1:
+		return against("a close frame has half a code")
+	case len(payload) > 1:
+		code = int(binary.BigEndian.Uint16(payload))
+		answer, reason = code, string(payload[2:])
+		if !mayBeSent(code) {
+			return against(fmt.Sprintf("a close frame has the code %d", code))
+		}
+		if !utf8.ValidString(reason) {
+			return &CloseError{Code: closeInvalidData, Reason: "the reason in a close frame is not UTF-8"}
+		}
+	}
+	end := &CloseError{Code: code, Reason: reason, ByPeer: true}
+	l.refuse(end, closeFrame(answer, ""))
 	return end
+}
+
+// mayBeSent reports whether a close frame may have the code: RFC 6455 7.4, and what
+// IANA has registered since.
+func mayBeSent(code int) bool {
+	switch {
+	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1014:
+		return true
+	}
+	return code >= 3000 && code <= 4999
+}
+
+// readData reads a frame of a message, and has the message handled if it is whole.
+func (r *reader) readData(h wsframe.Header) error {
+	if r.op == 0 {
+		r.op, r.deflated, r.size = h.First&wsframe.Op, h.First&wsframe.Deflated != 0, 0
+	}
+	most := r.mostOnWire()
+	if h.Length > most-r.size {
+		return r.tooBig()
+	}
+	r.size += h.Length
+	final := h.First&wsframe.Final != 0
+	if final && r.size == h.Length && h.Length <= int64(len(r.input.left)) {
+		data := r.input.left[:h.Length]
+		r.input.left = r.input.left[h.Length:]
+		if h.Masked {
+			wsframe.Mask(data, h.Key)
+		}
+		return r.endMessage(data)
+	}
+	if err := r.readPart(int(h.Length), h.Key, int(most)); err != nil {
+		return err
+	}
+	if !final {
+		return nil
+	}
+	defer r.burst.endMessage()
+	return r.endMessage(r.burst.parts)
+}
+
+// mostOnWire returns how many bytes the message may have as it comes. Deflate may
+// add a little to what it cannot compress.
+func (r *reader) mostOnWire() int64 {
+	most := int64(r.opts.MaxMessage)
+	if r.deflated {
+		most += most>>8 + 64
+	}
+	return min(most, math.MaxInt)
+}
+
+// readPart adds n bytes to the parts of the message.
+func (r *reader) readPart(n int, key uint32, most int) error {
+	for n > 0 {
+		if len(r.input.left) == 0 {
+			if err := r.input.fill(); err != nil {
+				return err
+			}
+		}
+		b := r.beginBurst()
+		room := b.room(min(n, len(r.input.left)), most)
+		got := copy(room, r.input.left)
+		if !r.opts.Client {
+			key = wsframe.Mask(room, key)
+		}
+		b.parts = b.parts[:len(b.parts)+got]
+		r.input.left = r.input.left[got:]
+		n -= got
+	}
+	return nil
+}
+
+// endMessage has a whole message handled, as it came.
+func (r *reader) endMessage(data []byte) error {
+	text := r.op == wsframe.OpText
+	r.op = 0
+	if r.closing.Load() {
+		return nil
+	}
+	if r.deflated {
+		room := newBlock()
+		defer room.release()
+		var err error
+		switch data, err = wsframe.AppendInflated(room.data[:0], data, r.opts.MaxMessage); {
+		case errors.Is(err, wsframe.ErrTooLarge):
+			return r.tooBig()
+		case err != nil:
+			return &CloseError{Code: closeInvalidData, Reason: err.Error()}
+		}
+	}
+	if !r.handle(data, text) && text && !utf8.Valid(data) {
+		return &CloseError{Code: closeInvalidData, Reason: "a text is not UTF-8"}
+	}
+	return nil
+}
+
+// tooBig is the end of a link whose peer sends a message that is.
+func (r *reader) tooBig() error {
+	return &CloseError{Code: closeTooBig, Reason: fmt.Sprintf("message over %d bytes", r.opts.MaxMessage)}
 }
 
 // discardInput reads on for a moment after the end of the conversation, of which
@@ -152,10 +350,10 @@ func (l *Link) discardInput(drained <-chan struct{}) {
 	case <-over.C:
 		return
 	}
-	raw := l.conn.NetConn()
-	_ = raw.SetReadDeadline(time.Now().Add(lingerTime))
-	if half, ok := raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
+	_ = l.socket.SetReadDeadline(time.Now().Add(lingerTime))
+	// One direction of TCP and TLS can be closed; others are left alone.
+	if half, ok := l.socket.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, raw)
+	_, _ = io.Copy(io.Discard, l.socket)
 }

@@ -55,9 +55,13 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 		}
 		return nil, err
 	}
-	if cfg.Compress && !wsframe.AgreesToDeflate(resp.Header) {
+	agrees, err := wsframe.AgreesToDeflate(resp.Header, cfg.Compress)
+	if err == nil && cfg.Compress && !agrees {
+		err = errors.New("the server does not agree to permessage-deflate")
+	}
+	if err != nil {
 		ws.Close()
-		return nil, errors.New("the server does not agree to permessage-deflate")
+		return nil, err
 	}
 	// Before its login a client hears nothing, so gorilla has read nothing yet.
 	// A server may write the JSON anew, and need more for it.
@@ -193,32 +197,19 @@ func (c *conn) part(first byte, payload []byte) (last bool, err error) {
 // beginning of b; a size of 0 says that it is not there whole. The error is that of
 // a frame that no server should send here.
 func parse(b []byte, most int) (first byte, payload []byte, size int, err error) {
-	if len(b) < 2 {
-		return 0, nil, 0, nil
-	}
-	header, n := 2, uint64(b[1]&^wsframe.Masked)
-	switch n {
-	case 126:
-		if header = 4; len(b) < header {
-			return 0, nil, 0, nil
-		}
-		n = uint64(binary.BigEndian.Uint16(b[2:]))
-	case 127:
-		if header = 10; len(b) < header {
-			return 0, nil, 0, nil
-		}
-		n = binary.BigEndian.Uint64(b[2:])
-	}
+	h, header, err := wsframe.ParseHeader(b)
 	switch {
-	case b[1]&wsframe.Masked != 0:
+	case err != nil || header == 0:
+		return 0, nil, 0, err
+	case h.Masked:
 		return 0, nil, 0, errors.New("the server masks its frames")
-	case n > uint64(most):
-		return 0, nil, 0, fmt.Errorf("a frame of %d bytes is larger than any that was sent", n)
-	case uint64(len(b)-header) < n:
+	case h.Length > int64(most):
+		return 0, nil, 0, fmt.Errorf("a frame of %d bytes is larger than any that was sent", h.Length)
+	case int64(len(b)-header) < h.Length:
 		return 0, nil, 0, nil
 	}
-	size = header + int(n)
-	return b[0], b[header:size], size, nil
+	size = header + int(h.Length)
+	return h.First, b[header:size], size, nil
 }
 
 func closeError(payload []byte) error {

@@ -1,21 +1,17 @@
 // Package wsframe makes the frames of WebSocket (RFC 6455), also compressed ones
-// (RFC 7692).
+// (RFC 7692), and takes them apart.
 package wsframe
 
-import (
-	"encoding/binary"
-	"net/http"
-	"slices"
-	"strings"
-)
+import "encoding/binary"
 
 // What a frame carries.
 const (
-	OpMore  = 0 // a further part of a message
-	OpText  = 1
-	OpClose = 8
-	OpPing  = 9
-	OpPong  = 10
+	OpMore   = 0 // a further part of a message
+	OpText   = 1
+	OpBinary = 2
+	OpClose  = 8 // this one and those above it control the connection
+	OpPing   = 9
+	OpPong   = 10
 )
 
 const (
@@ -23,11 +19,19 @@ const (
 	Final = 0x80
 	// Deflated is in the first byte of a message that is compressed.
 	Deflated = 0x40
+	// Reserved is in the first byte what no extension that is known here uses.
+	Reserved = 0x30
+	// Op is where in the first byte what the frame carries is.
+	Op = 0x0F
 	// Masked is in the second byte of a client's frame, whose header ends with the
-	// 4 bytes of the mask.
+	// MaskBytes of the mask.
 	Masked = 0x80
 	// MaxHeader is how many bytes a header has at most, without a mask.
 	MaxHeader = 10
+	// MaskBytes is how many a mask has.
+	MaskBytes = 4
+	// MaxControl is how many bytes the payload of a control frame has at most.
+	MaxControl = 125
 )
 
 // AppendHeader appends the header of a frame of n bytes that is a whole message. The
@@ -49,37 +53,4 @@ func AppendHeader(b []byte, op byte, n int, masked byte) []byte {
 func AppendUnmasked(b []byte, op byte, payload []byte) []byte {
 	b = append(AppendHeader(b, op, len(payload), Masked), 0, 0, 0, 0)
 	return append(b, payload...)
-}
-
-const (
-	extensions = "Sec-WebSocket-Extensions"
-	deflate    = "permessage-deflate"
-)
-
-// OfferDeflate reports whether a client offers permessage-deflate in the headers of
-// its handshake, in a way that can be agreed to, and leaves no other offer there.
-// Then who reads them next cannot see it otherwise.
-func OfferDeflate(h http.Header) bool {
-	offered := slices.ContainsFunc(deflates(h), func(params string) bool {
-		return !strings.Contains(params, "server_max_window_bits") // what is sent here takes them all
-	})
-	h.Del(extensions)
-	if offered {
-		h.Set(extensions, deflate)
-	}
-	return offered
-}
-
-// AgreesToDeflate reports whether a server agrees to permessage-deflate in the
-// headers of its answer.
-func AgreesToDeflate(h http.Header) bool { return len(deflates(h)) > 0 }
-
-// deflates returns the parameters of each time that permessage-deflate is named.
-func deflates(h http.Header) (params []string) {
-	for extension := range strings.SplitSeq(strings.Join(h.Values(extensions), ","), ",") {
-		if name, rest, _ := strings.Cut(extension, ";"); strings.TrimSpace(name) == deflate {
-			params = append(params, rest)
-		}
-	}
-	return params
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,16 +98,30 @@ func TestDeflateConcurrently(t *testing.T) {
 	running.Wait()
 }
 
+// offers are values of the header: some are well-formed, and some can be agreed to.
+var offers = []string{
+	"", "permessage-deflate", "x-permessage-deflate", "permessage-deflates", "x; permessage-deflate", "permessage-deflate;",
+	"x-other, permessage-deflate; client_max_window_bits", "x; a=b , permessage-deflate;server_no_context_takeover",
+	"permessage-deflate; server_max_window_bits=10", "permessage-deflate; server_max_window_bits=10, permessage-deflate",
+	"permessage-deflate ; client_max_window_bits = \"10\"", "permessage-deflate; client_max_window_bits=7", "permessage-deflate; client_max_window_bits=08",
+	"permessage-deflate; client_no_context_takeover; client_no_context_takeover", "permessage-deflate; client_no_context_takeover=1", "permessage-deflate; unknown",
+	"permessage-deflate; server_no_context_takeover; client_no_context_takeover", "permessage-deflate; server_no_context_takeover; server_max_window_bits=10",
+	"permessage-deflate; server_no_context_takeover; client_max_window_bits=10", "permessage-deflate; server_no_context_takeover, x", `x="a`, `x; a="b, permessage-deflate"`, "permessage-deflate permessage-deflate", ", permessage-deflate",
+}
+
 func TestOfferDeflate(t *testing.T) {
-	for want, lists := range map[bool][][]string{
-		true:  {{"permessage-deflate"}, {"x-other", "permessage-deflate; client_max_window_bits"}, {"x; a=b , permessage-deflate;server_no_context_takeover"}, {"permessage-deflate; server_max_window_bits=10, permessage-deflate"}, {"permessage-deflate;"}, {`x="a`, "permessage-deflate"}},
-		false: {nil, {"x-permessage-deflate"}, {"permessage-deflates"}, {"x; permessage-deflate"}, {"permessage-deflate; server_max_window_bits=10"}},
-	} {
-		for _, values := range lists {
-			h := http.Header{"Sec-Websocket-Extensions": values}
+	taken := []string{
+		"permessage-deflate", "x-other, permessage-deflate; client_max_window_bits", "x; a=b , permessage-deflate;server_no_context_takeover",
+		"permessage-deflate; server_max_window_bits=10, permessage-deflate", "permessage-deflate ; client_max_window_bits = \"10\"",
+		"permessage-deflate; server_no_context_takeover; client_no_context_takeover", "permessage-deflate; server_no_context_takeover; client_max_window_bits=10",
+		"permessage-deflate; server_no_context_takeover, x",
+	}
+	for _, value := range offers {
+		for _, values := range [][]string{{value}, {`x="a`, value}, {"x", value, "y; z=1"}} {
+			h := http.Header{extensions: values}
 			got := wsframe.OfferDeflate(h)
-			left := strings.Join(h.Values("Sec-WebSocket-Extensions"), ",")
-			if got != want || (left == "permessage-deflate") != want || !want && left != "" {
+			left := strings.Join(h.Values(extensions), ",")
+			if want := slices.Contains(taken, value); got != want || (left == "permessage-deflate") != want || !want && left != "" {
 				t.Errorf("%q: got %v, and %q is left", values, got, left)
 			}
 		}
@@ -114,9 +129,40 @@ func TestOfferDeflate(t *testing.T) {
 }
 
 func TestAgreesToDeflate(t *testing.T) {
-	for value, want := range map[string]bool{"": false, "permessage-deflate; server_no_context_takeover; client_no_context_takeover": true, "x-permessage-deflate": false, "permessage-deflate; server_max_window_bits=10": true} {
-		if got := wsframe.AgreesToDeflate(http.Header{"Sec-Websocket-Extensions": {value}}); got != want {
-			t.Errorf("%q: got %v", value, got)
+	taken := []string{"permessage-deflate; server_no_context_takeover; client_no_context_takeover", "permessage-deflate; server_no_context_takeover; server_max_window_bits=10"}
+	for _, value := range offers {
+		for _, offered := range []bool{true, false} {
+			got, err := wsframe.AgreesToDeflate(http.Header{extensions: {value}}, offered)
+			if want := offered && slices.Contains(taken, value); got != want || (err == nil) != want {
+				t.Errorf("%q, offered %v: got %v, %v", value, offered, got, err)
+			}
+		}
+	}
+	for _, offered := range []bool{true, false} {
+		if got, err := wsframe.AgreesToDeflate(http.Header{}, offered); got || err != nil {
+			t.Errorf("no answer: got %v, %v", got, err)
+		}
+	}
+}
+
+// Masking the parts of a frame one after the other is masking the whole, and each
+// byte has its own of the mask.
+func TestMask(t *testing.T) {
+	const key = 0x44332211
+	for n := range 100 {
+		want := make([]byte, n)
+		for i := range want {
+			want[i] = byte(i) ^ "\x11\x22\x33\x44"[i%4]
+		}
+		for cut := range n + 1 {
+			got := make([]byte, n)
+			for i := range got {
+				got[i] = byte(i)
+			}
+			wsframe.Mask(got[cut:], wsframe.Mask(got[:cut], key))
+			if !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes, cut after %d: got %x", n, cut, got)
+			}
 		}
 	}
 }
