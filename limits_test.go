@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
@@ -135,6 +137,27 @@ func TestMessageRate(t *testing.T) {
 		}
 		if server.Stats().Throttled == 0 || !strings.Contains(logs.String(), "read more slowly") || !strings.Contains(logs.String(), "client_id=fast") {
 			t.Errorf("it is not told: %+v", server.Stats())
+		}
+	})
+}
+
+// Frames that are no message count, too.
+func TestPingRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Limits: crosscomm.Limits{MessagesPerSecond: 10}})
+		defer stop()
+		p := rawOn(t, network, "p")
+		defer p.Close()
+		go p.discard()
+		began := time.Now()
+		for range 110 {
+			if err := p.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began).Round(time.Second); took < 9*time.Second || took > 11*time.Second || server.Stats().Throttled == 0 {
+			t.Errorf("it took %v", took)
 		}
 	})
 }
