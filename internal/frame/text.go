@@ -136,7 +136,7 @@ func AppendString(dst []byte, s string) []byte {
 // AppendCompact appends the valid JSON text raw without the white space
 // between its tokens, so that it fits on a line.
 func AppendCompact(dst, raw []byte) []byte {
-	if raw[0] == '"' {
+	if raw[0] == '"' && raw[len(raw)-1] == '"' { // one string, and nothing around it
 		return append(dst, raw...)
 	}
 	inString := false
