@@ -234,12 +234,7 @@ func clientRuns(t *testing.T, n int, secure bool) (runs []*cutRun) {
 	srv, trust := startMaybeSecure(t, crosscomm.Config{}, secure)
 	for i := range n {
 		r := &cutRun{server: srv, id: fmt.Sprint("client-", i), secure: trust, url: srv.url()}
-		heard := make(chan *crosscomm.Message, 1000)
-		srv.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
-			heard <- m
-			return nil
-		}, crosscomm.ListenerOptions{From: r.id})
-		r.heard = heard
+		r.heard = collectFrom(srv.Service, r.id)
 		runs = append(runs, r)
 	}
 	return runs

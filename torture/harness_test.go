@@ -141,12 +141,15 @@ func patience(t *testing.T) context.Context {
 }
 
 // collect returns what the service hears.
-func collect(svc *crosscomm.Service) <-chan *crosscomm.Message {
+func collect(svc *crosscomm.Service) <-chan *crosscomm.Message { return collectFrom(svc, "") }
+
+// collectFrom returns what it hears of a sender.
+func collectFrom(svc *crosscomm.Service, sender string) <-chan *crosscomm.Message {
 	heard := make(chan *crosscomm.Message, 1<<16)
 	svc.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
 		heard <- m
 		return nil
-	}, crosscomm.ListenerOptions{})
+	}, crosscomm.ListenerOptions{From: sender})
 	return heard
 }
 
@@ -161,7 +164,7 @@ type pair struct {
 func newPair(t *testing.T, addr string) *pair {
 	t.Helper()
 	p := &pair{a: login(t, addr, "pair-a"), b: login(t, addr, "pair-b")}
-	p.onA, p.onB = collect(p.a), collect(p.b)
+	p.onA, p.onB = collectFrom(p.a, p.b.ClientID()), collectFrom(p.b, p.a.ClientID())
 	return p
 }
 

@@ -45,5 +45,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(run())
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(programDir)
+		os.Exit(code)
+	}))
 }
