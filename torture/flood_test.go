@@ -15,6 +15,7 @@ import (
 // Connections that say half of a handshake, and no more, one after another and many at
 // a time: the server ends those that stay, nothing of them remains, and others go on.
 func TestHalfOpenHandshakes(t *testing.T) {
+	sideBySide(t)
 	server := startChild(t, childConfig{})
 	pair := newPair(t, server.addr)
 	before := server.figures()
@@ -64,6 +65,7 @@ func TestHalfOpenHandshakes(t *testing.T) {
 
 // Many that do not read do not slow down others, and what is held for them is bounded.
 func TestStalledReaders(t *testing.T) {
+	sideBySide(t)
 	server := startChild(t, childConfig{})
 	pair := newPair(t, server.addr)
 	before := server.figures()

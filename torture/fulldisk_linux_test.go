@@ -35,7 +35,10 @@ func init() {
 // The disk with the server's data is full, and then has room again: messages pass all
 // the time, the state file is whole, what cannot be written is said once, and all is
 // written in the end.
-func TestFullDisk(t *testing.T) { smalldisk.Run(t, fullDisk) }
+func TestFullDisk(t *testing.T) {
+	sideBySide(t)
+	smalldisk.Run(t, fullDisk)
+}
 
 // onFullDisk is TestFullDisk on a small disk of its own.
 func onFullDisk(dir string) error {

@@ -145,11 +145,16 @@ func collect(svc *crosscomm.Service) <-chan *crosscomm.Message { return collectF
 
 // collectFrom returns what it hears of a sender.
 func collectFrom(svc *crosscomm.Service, sender string) <-chan *crosscomm.Message {
+	return listen(svc, crosscomm.ListenerOptions{From: sender})
+}
+
+// listen returns what it hears of what the options say.
+func listen(svc *crosscomm.Service, opts crosscomm.ListenerOptions) <-chan *crosscomm.Message {
 	heard := make(chan *crosscomm.Message, 1<<16)
 	svc.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
 		heard <- m
 		return nil
-	}, crosscomm.ListenerOptions{From: sender})
+	}, opts)
 	return heard
 }
 

@@ -233,6 +233,7 @@ func bomb(size int) []byte {
 // What inflates to a thousand times its size is not inflated beyond what a message may
 // have, however many send it at once.
 func TestCompressionBombs(t *testing.T) {
+	sideBySide(t)
 	server := startChild(t, childConfig{Compression: true})
 	pair := newPair(t, server.addr)
 	before := server.figures()
@@ -267,6 +268,7 @@ func TestCompressionBombs(t *testing.T) {
 
 // A login each millisecond, on one connection and on ever new ones: others go on.
 func TestLoginFlood(t *testing.T) {
+	sideBySide(t)
 	server := startChild(t, childConfig{})
 	pair := newPair(t, server.addr)
 	before := server.figures()

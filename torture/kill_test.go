@@ -103,6 +103,7 @@ func newNumbers(t *testing.T, addr string, i int) *numbers {
 // The server is killed at random moments while clients send. They all come back, each
 // number comes once at most, in order, and the state file is whole each time.
 func TestServerIsKilled(t *testing.T) {
+	sideBySide(t)
 	state := filepath.Join(t.TempDir(), "state.yaml")
 	port := strconv.Itoa(testkit.FreePort(t))
 	addr := "127.0.0.1:" + port
@@ -175,6 +176,7 @@ func TestServerIsKilled(t *testing.T) {
 // A client is killed at random moments while it hears, and one while it sends. The
 // server notices, and when they come again they are what they were.
 func TestClientIsKilled(t *testing.T) {
+	sideBySide(t)
 	logins := make(chan string, 1000)
 	logouts := make(chan string, 1000)
 	server := startServer(t, crosscomm.Config{

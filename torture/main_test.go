@@ -30,6 +30,14 @@ func ofFull(small, large int) int {
 	return small
 }
 
+// sideBySide lets a test run together with others, unless it is to measure something.
+func sideBySide(t *testing.T) {
+	t.Helper()
+	if !*full {
+		t.Parallel()
+	}
+}
+
 // asChild makes the test binary something else than a test: see roles.
 const asChild = "CROSSCOMM_TORTURE_AS"
 

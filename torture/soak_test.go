@@ -135,6 +135,7 @@ func newStayers(t *testing.T, addr string, i int) *stayers {
 // gone, the server holds what it held before: neither memory nor goroutines nor files
 // grow. What is sent between those that stay comes once and in order.
 func TestSoak(t *testing.T) {
+	sideBySide(t)
 	duration := *soakFor
 	if duration == 0 {
 		duration = time.Duration(ofFull(4, 7200)) * time.Second
