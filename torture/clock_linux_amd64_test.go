@@ -116,7 +116,7 @@ func TestServersClockJumps(t *testing.T) {
 			t.Errorf("got %q", m.Text())
 		}
 		testkit.Eventually(t, "who is silent is offline", func() bool { ids, _ := online(t, a); return slices.Equal(ids, []string{"a", "b"}) })
-		skew := clock.now().Sub(time.Now()).Round(time.Second)
+		skew := time.Until(clock.now()).Round(time.Second)
 		err = a.SendMessage(patience(t), file, crosscomm.TypeFile, "b")
 		var transfer *crosscomm.TransferError
 		switch {
