@@ -101,9 +101,9 @@ func TestHostileFrames(t *testing.T) {
 		{"no mask", append(wsframe.AppendHeader(nil, wsframe.OpText, 5, 0), "hello"...), websocket.CloseProtocolError},
 		{"a length of 2^63", []byte{wholeText, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 0},
 		{"a length of 2^63-1", []byte{wholeText, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4}, websocket.CloseMessageTooBig},
-		{"10,000 empty parts, and then too much", append(bytes.Repeat(frames(wsframe.OpMore, ""), 0), partsOver(10_000)...), websocket.CloseMessageTooBig},
+		{"10,000 empty parts, and then too much", partsOver(10_000), websocket.CloseMessageTooBig},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
+		unharmed := t.Run(tc.name, func(t *testing.T) {
 			refused := server.Stats().Refused
 			p, err := loginRaw(server.addr, "evil")
 			if err != nil {
@@ -134,6 +134,9 @@ func TestHostileFrames(t *testing.T) {
 				t.Errorf("the server heard %.100q", (<-onServer).Text())
 			}
 		})
+		if !unharmed {
+			return
+		}
 	}
 	t.Logf("after each of these others were unharmed: %v", times(pair.roundTrips))
 }
