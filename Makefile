@@ -7,7 +7,7 @@ FUZZTIME   ?= 1m
 # The race detector needs cgo and a C compiler.
 RACE := $(shell test "$$(go env CGO_ENABLED)" = 1 && command -v $$(go env CC) >/dev/null && echo -race || echo "WARNING: no C compiler: testing without the race detector" >&2)
 
-.PHONY: run test lint vuln fuzz autobahn cover bench bench-growth bench-secure bench-smoke bench-micro bench-files cross
+.PHONY: run test lint vuln fuzz autobahn cover bench bench-growth bench-secure bench-smoke bench-micro bench-files cross torture
 
 run: ## a server on port 9898
 	go run ./cmd/crosscomm server
@@ -73,6 +73,9 @@ endif
 
 bench-files: ## large and many files against the real pywayne; it fails if a goal is missed
 	go test -run '^$$' -bench Files -benchtime 1x -timeout 20m ./interop/
+
+torture: ## the attacks and faults of ./torture at length: some 4 hours, 2 of them a soak; SOAK=5m makes that shorter
+	go test ./torture -full -v -timeout 6h $(if $(SOAK),-soak $(SOAK))
 
 cross: ## the systems that users run; arm is 32 bit
 	@set -e; for target in linux/amd64 linux/arm64 linux/arm darwin/arm64 darwin/amd64 windows/amd64; do \

@@ -4,49 +4,26 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 
+	"github.com/crosscomm/crosscomm-go/internal/testkit/smalldisk"
 	"github.com/crosscomm/crosscomm-go/ossserver"
 )
 
 // The test binary does what onFullDisk says if this is set.
 const fullDisk = "CROSSCOMM_TEST_FULL_DISK"
 
-// noDisk is how onFullDisk exits if it may not mount one.
-const noDisk = 77
-
-// TestFullDisk runs onFullDisk in a name space of its own, in which any user may
-// mount a small disk. Where that is forbidden, what is left are the tests of
-// internal/objects with errors made up.
-func TestFullDisk(t *testing.T) {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fullDisk+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := cmd.CombinedOutput()
-	switch {
-	case cmd.ProcessState == nil || cmd.ProcessState.ExitCode() == noDisk:
-		t.Logf("no disk can be mounted here: %v", err)
-	case err != nil:
-		t.Errorf("%v\n%s", err, out)
-	}
-}
+// TestFullDisk runs onFullDisk where there is a small disk. Where that is forbidden,
+// what is left are the tests of internal/objects with errors made up.
+func TestFullDisk(t *testing.T) { smalldisk.Run(t, fullDisk) }
 
 // onFullDisk fills a small disk and checks that nothing is lost but what was
 // refused. It returns the exit code.
 func onFullDisk(dir string) int {
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m"); err != nil {
-		return noDisk
-	}
+	smalldisk.Mount(dir, "3m")
 	s, err := ossserver.New(ossserver.Config{Dir: dir, Bucket: "lan", Secret: secret})
 	if err != nil {
 		fmt.Println(err)
