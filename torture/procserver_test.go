@@ -192,6 +192,9 @@ var buildProgram = sync.OnceValues(func() (string, error) {
 	}
 	programDir = dir
 	path := filepath.Join(dir, "crosscomm")
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
 	if out, err := exec.Command("go", "build", "-o", path, "../cmd/crosscomm").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
