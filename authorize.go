@@ -24,7 +24,7 @@ type credentials struct {
 	request     *http.Request      // the handshake, for Config.Authorize; nil if there is no such function
 }
 
-var errNoToken = errors.New("a token is needed: give it as Authorization: Bearer TOKEN, or as ?token=TOKEN in the address")
+var errNoToken = errors.New("a token is needed: --token or CROSSCOMM_TOKEN for crosscomm's own clients, ?token=TOKEN in the address or Authorization: Bearer TOKEN for others")
 
 // authenticate says what a handshake has come with, or why it is turned away
 // whoever it may be: a certificate, or else a token if these are asked for. The error
