@@ -75,7 +75,7 @@ bench-files: ## large and many files against the real pywayne; it fails if a goa
 	go test -run '^$$' -bench Files -benchtime 1x -timeout 20m ./interop/
 
 torture: ## the attacks and faults of ./torture at length: some 4 hours, 2 of them a soak; SOAK=5m makes that shorter
-	go test ./torture -full -v -timeout 6h $(if $(SOAK),-soak $(SOAK))
+	go test ./torture -full -v -rss-bound 400000000 -timeout 6h $(if $(SOAK),-soak $(SOAK))
 
 cross: ## the systems that users run; arm is 32 bit
 	@set -e; for target in linux/amd64 linux/arm64 linux/arm darwin/arm64 darwin/amd64 windows/amd64; do \

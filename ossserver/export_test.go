@@ -3,7 +3,7 @@ package ossserver
 import "time"
 
 // SetStall shortens for a test how long a peer may stall.
-func (s *Server) SetStall(d time.Duration) { s.stall = d }
+func (s *Server) SetStall(d time.Duration) { s.stall.Store(int64(d)) }
 
 // RemoveOld removes what is too old now.
 func (s *Server) RemoveOld() { s.removeOld() }

@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -66,7 +67,7 @@ type Server struct {
 	store   *objects.Store
 	cancel  context.CancelFunc
 	done    chan struct{}
-	stall   time.Duration // stallTime, but in tests
+	stall   atomic.Int64 // stallTime, but in tests; a time.Duration
 	running accounts
 }
 
@@ -98,7 +99,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{cfg: cfg, store: store, cancel: cancel, done: make(chan struct{}), stall: stallTime}
+	s := &Server{cfg: cfg, store: store, cancel: cancel, done: make(chan struct{})}
+	s.stall.Store(int64(stallTime))
 	go s.expire(ctx)
 	return s, nil
 }
@@ -164,7 +166,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	r = r.WithContext(ctx)
-	req := &request{Server: s, transfer: newTransfer(w, r, s.stall), id: newRequestID()}
+	req := &request{Server: s, transfer: newTransfer(w, r, time.Duration(s.stall.Load())), id: newRequestID()}
 	defer req.settle() // also if it is cut short by a panic
 	req.set("x-oss-request-id", req.id)
 	req.set("server", "crosscomm")
