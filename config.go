@@ -366,7 +366,10 @@ func (c *Config) check() error {
 		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
 			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
 		}
-		return c.Limits.check()
+		if err := c.Limits.check(); err != nil {
+			return fmt.Errorf("Limits: %w", err)
+		}
+		return nil
 	}
 	if c.TokenFile != "" || c.Authorize != nil || c.AllowedOrigins != nil || c.TrustedProxies != nil || c.Limits != (Limits{}) {
 		return errors.New("TokenFile, Authorize, AllowedOrigins, TrustedProxies and Limits are a server's")

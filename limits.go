@@ -112,14 +112,14 @@ func (l Limits) check() error {
 		"Nesting":               int64(l.Nesting),
 	} {
 		if n < 0 {
-			return fmt.Errorf("Limits.%s is negative", name)
+			return fmt.Errorf("%s is negative", name)
 		}
 	}
 	if l.IDLength > maxIDLen {
-		return fmt.Errorf("Limits.IDLength is %d; it must be at most %d", l.IDLength, maxIDLen)
+		return fmt.Errorf("IDLength is %d; it must be at most %d", l.IDLength, maxIDLen)
 	}
 	if l.Nesting > frame.MaxDepth {
-		return fmt.Errorf("Limits.Nesting is %d; it must be at most %d", l.Nesting, frame.MaxDepth)
+		return fmt.Errorf("Nesting is %d; it must be at most %d", l.Nesting, frame.MaxDepth)
 	}
 	return nil
 }

@@ -127,13 +127,22 @@ func TestMessageRate(t *testing.T) {
 		if took := time.Since(began).Round(time.Second); took < 9*time.Second || took > 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
-		// Meanwhile nobody else was held up.
+		// Meanwhile nobody else is held up.
+		sent := make(chan error)
+		go func() {
+			var err error
+			for range 30 {
+				err = errors.Join(err, fast.SendMessage(ctx, "x", crosscomm.TypeText, "nobody"))
+			}
+			sent <- err
+		}()
+		synctest.Wait() // until it is read no more
 		began = time.Now()
-		if err := fast.SendMessage(ctx, "x", crosscomm.TypeText, crosscomm.All); err != nil {
-			t.Fatal(err)
+		if _, err := other.ListClients(ctx, true); err != nil || time.Since(began) != 0 {
+			t.Errorf("another one waits for %v: %v", time.Since(began), err)
 		}
-		if err := other.SendMessage(ctx, "x", crosscomm.TypeText, "other"); err != nil {
-			t.Fatal(err)
+		if err := <-sent; err != nil || time.Since(began) < time.Second {
+			t.Errorf("it was sent in %v: %v", time.Since(began), err)
 		}
 		if server.Stats().Throttled == 0 || !strings.Contains(logs.String(), "read more slowly") || !strings.Contains(logs.String(), "client_id=fast") {
 			t.Errorf("it is not told: %+v", server.Stats())
@@ -340,9 +349,9 @@ func TestIDAndNestingLimits(t *testing.T) {
 // Limits that make no sense are errors, and a client has none.
 func TestLimitErrors(t *testing.T) {
 	for want, cfg := range map[string]crosscomm.Config{
-		"Limits.Connections is negative": {Role: crosscomm.Server, Limits: crosscomm.Limits{Connections: -1}},
-		"Limits.IDLength is 300":         {Role: crosscomm.Server, Limits: crosscomm.Limits{IDLength: 300}},
-		"Limits.Nesting is 1000":         {Role: crosscomm.Server, Limits: crosscomm.Limits{Nesting: 1000}},
+		"Limits: Connections is negative": {Role: crosscomm.Server, Limits: crosscomm.Limits{Connections: -1}},
+		"Limits: IDLength is 300":         {Role: crosscomm.Server, Limits: crosscomm.Limits{IDLength: 300}},
+		"Limits: Nesting is 1000":         {Role: crosscomm.Server, Limits: crosscomm.Limits{Nesting: 1000}},
 		"Limits are a server's":          {Role: crosscomm.Client, Limits: crosscomm.Limits{Connections: 1}},
 		"an origin looks like":           {Role: crosscomm.Server, AllowedOrigins: []string{"app.example.com"}},
 		"Token: a token must be":         {Role: crosscomm.Client, Token: "two words"},
