@@ -1,7 +1,6 @@
 package crosscomm
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -72,20 +71,6 @@ func (p *peer) admit(id string) error {
 		return p.server.s.cfg.Authorize(c.request, id)
 	}
 	return nil
-}
-
-// watchTokens has the file of tokens read again when it changes, until ctx ends.
-func (srv *server) watchTokens(ctx context.Context, run *serverRun) {
-	ticker := time.NewTicker(tokensFresh)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			srv.refreshTokens(run)
-		}
-	}
 }
 
 // refreshTokens has tokens count, and count no more, as their file says now. Clients

@@ -1,29 +1,12 @@
 package crosscomm
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
-// watchHeartbeats looks at clients that are silent, until ctx ends.
-func (h *hub) watchHeartbeats(ctx context.Context, interval time.Duration) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			h.lookAtSilent()
-		}
-	}
-}
-
-// lookAtSilent notes which clients have timed out, for the log and the state file:
-// whether frames reach a client does not depend on it, see hub.present. It pings
-// these, and closes the connections of those that do not answer either: a peer that
-// has vanished, or hangs, must not hold one for ever. One that does answer may keep
-// it: not all programs send heartbeats.
+// lookAtSilent is called every Config.HeartbeatInterval. It notes which clients have
+// timed out, for the log and the state file: whether frames reach a client does not
+// depend on it, see hub.present. It pings these, and closes the connections of those
+// that do not answer either: a peer that has vanished, or hangs, must not hold one for
+// ever. One that does answer may keep it: not all programs send heartbeats.
 func (h *hub) lookAtSilent() {
 	now, patience := h.now(), h.s.cfg.HeartbeatTimeout
 	var noted bool

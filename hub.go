@@ -39,7 +39,7 @@ type memberState struct {
 type member struct {
 	id       string
 	lastSeen atomic.Int64         // when it last gave a sign of life, in ns since hub.epoch; 0 if not since then
-	timedOut atomic.Bool          // as last noted by watchHeartbeats
+	timedOut atomic.Bool          // as last noted by lookAtSilent
 	peer     atomic.Pointer[peer] // its live connection, or nil; set with hub.mu locked
 
 	forgotten atomic.Bool // whether it is no longer among the members; set with hub.mu locked

@@ -352,9 +352,9 @@ func TestLimitErrors(t *testing.T) {
 		"Limits: Connections is negative": {Role: crosscomm.Server, Limits: crosscomm.Limits{Connections: -1}},
 		"Limits: IDLength is 300":         {Role: crosscomm.Server, Limits: crosscomm.Limits{IDLength: 300}},
 		"Limits: Nesting is 1000":         {Role: crosscomm.Server, Limits: crosscomm.Limits{Nesting: 1000}},
-		"Limits are a server's":          {Role: crosscomm.Client, Limits: crosscomm.Limits{Connections: 1}},
-		"an origin looks like":           {Role: crosscomm.Server, AllowedOrigins: []string{"app.example.com"}},
-		"Token: a token must be":         {Role: crosscomm.Client, Token: "two words"},
+		"Limits are a server's":           {Role: crosscomm.Client, Limits: crosscomm.Limits{Connections: 1}},
+		"an origin looks like":            {Role: crosscomm.Server, AllowedOrigins: []string{"app.example.com"}},
+		"Token: a token must be":          {Role: crosscomm.Client, Token: "two words"},
 	} {
 		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

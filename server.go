@@ -152,9 +152,9 @@ func (srv *server) begin() (*serverRun, error) {
 			file.keep(keepCtx, srv.hub)
 		})
 	}
-	run.keeper.Go(func() { srv.hub.watchHeartbeats(keepCtx, srv.s.cfg.HeartbeatInterval) })
+	run.keeper.Go(func() { every(keepCtx, srv.s.cfg.HeartbeatInterval, srv.hub.lookAtSilent) })
 	if srv.s.cfg.TokenFile != "" {
-		run.keeper.Go(func() { srv.watchTokens(keepCtx, run) })
+		run.keeper.Go(func() { every(keepCtx, tokensFresh, func() { srv.refreshTokens(run) }) })
 	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

@@ -39,3 +39,17 @@ func waitFor(ctx context.Context, f func() error) error {
 		return context.Cause(ctx)
 	}
 }
+
+// every calls the function each time that the interval has passed, until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f()
+		}
+	}
+}
