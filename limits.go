@@ -115,11 +115,10 @@ func (l Limits) check() error {
 			return fmt.Errorf("%s is negative", name)
 		}
 	}
-	if l.IDLength > maxIDLen {
-		return fmt.Errorf("IDLength is %d; it must be at most %d", l.IDLength, maxIDLen)
-	}
-	if l.Nesting > frame.MaxDepth {
-		return fmt.Errorf("Nesting is %d; it must be at most %d", l.Nesting, frame.MaxDepth)
+	for name, n := range map[string][2]int{"IDLength": {l.IDLength, maxIDLen}, "Nesting": {l.Nesting, frame.MaxDepth}} {
+		if n[0] > n[1] {
+			return fmt.Errorf("%s is %d; it must be at most %d", name, n[0], n[1])
+		}
 	}
 	return nil
 }
