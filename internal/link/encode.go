@@ -103,15 +103,17 @@ func (r *writeRoom) encode(chunk []message, opts *Options, apart bool) {
 }
 
 // rest returns what is left of the bytes after the first n, which lie in the
-// messages from the given one on. It copies only what is used again: a large
-// message may be for many links that are all slow.
+// messages from the given one on. If nothing is written yet it takes over what the
+// room has. Else it copies only what is used again: a large message may be for many
+// links that are all slow.
 func (r *writeRoom) rest(from, n int) *rest {
-	left := &rest{}
-	shared := map[*byte]bool{}
+	left := &rest{frames: make([]restFrame, 0, len(r.chunk)-from)}
+	takesOver := n == 0 && cap(r.out) <= 2*len(r.out)
+	stays := map[*byte]bool{} // whether what begins there is not used again; what is not there is of the room
 	for i, m := range r.chunk[from:] {
 		left.frames = append(left.frames, restFrame{end: r.ends[from+i] - n, cost: m.cost(), waiter: m.waiter})
-		if m.block == nil && len(m.data) > 0 {
-			shared[&m.data[0]] = true
+		if len(m.data) > 0 {
+			stays[&m.data[0]] = m.block == nil
 		}
 	}
 	for _, p := range r.parts {
@@ -119,12 +121,18 @@ func (r *writeRoom) rest(from, n int) *rest {
 			n -= len(p)
 			continue
 		}
-		if shared[&p[0]] {
-			left.parts = append(left.parts, p[n:])
-		} else {
-			left.parts = append(left.parts, bytes.Clone(p[n:]))
+		keep, ofMessage := stays[&p[0]]
+		if !ofMessage {
+			keep = takesOver
 		}
+		if p = p[n:]; !keep {
+			p = bytes.Clone(p)
+		}
+		left.parts = append(left.parts, p)
 		n = 0
+	}
+	if takesOver {
+		r.out = nil
 	}
 	return left
 }

@@ -130,33 +130,44 @@ func (l *Link) endWriting() {
 	l.writers.Done()
 }
 
-// drain writes until nothing is queued any more, and waits for the socket.
+// drain writes until nothing is queued any more, and waits for the socket. While it
+// waits it has nothing but the rest, which counts as what is queued does.
 func (l *Link) drain() {
-	room := rooms.Get().(*writeRoom)
-	defer rooms.Put(room)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for {
-		if left := l.rest; left != nil {
-			l.rest = nil
-			l.mu.Unlock()
-			n, err := l.writeWaiting(left.parts)
-			l.mu.Lock()
-			l.settleRest(left, n, err)
-			continue
-		}
-		chunk := l.take(room.chunk[:0])
-		if len(chunk) == 0 {
-			l.endDeadline()
-			l.endWriting()
-			return
-		}
-		l.mu.Unlock()
-		room.encode(chunk, &l.opts, l.direct)
-		n, err := l.writeWaiting(room.parts)
-		l.mu.Lock()
-		l.settle(room, n, err)
+	for l.drainSome() {
 	}
+	l.endDeadline()
+	l.endWriting()
+}
+
+// drainSome does so with what is left of the last chunk, or with the next one, with mu
+// held, which it gives up meanwhile. It reports false if there is nothing.
+func (l *Link) drainSome() bool {
+	if left := l.rest; left != nil {
+		l.rest = nil
+		l.mu.Unlock()
+		n, err := l.writeWaiting(left.parts)
+		l.mu.Lock()
+		l.settleRest(left, n, err)
+		return true
+	}
+	room := rooms.Get().(*writeRoom)
+	defer rooms.Put(room)
+	chunk := l.take(room.chunk[:0])
+	if len(chunk) == 0 {
+		return false
+	}
+	l.mu.Unlock()
+	room.encode(chunk, &l.opts, l.direct)
+	n, err := 0, error(nil)
+	if l.direct {
+		l.extendDeadline()
+		n, err = room.writeNow(l.input.raw)
+	}
+	l.mu.Lock()
+	l.settle(room, n, err)
+	return true
 }
 
 // settle ends the messages of a chunk of which n bytes were written, with mu
@@ -209,12 +220,17 @@ func (l *Link) settleRest(r *rest, n int, err error) {
 // writeWaiting writes all, and waits for the socket; the error may be that of
 // the time-out.
 func (l *Link) writeWaiting(parts net.Buffers) (n int, err error) {
+	l.extendDeadline()
+	written, err := parts.WriteTo(l.socket)
+	return int(written), err
+}
+
+// extendDeadline gives the goroutine that drains time to write.
+func (l *Link) extendDeadline() {
 	if now := time.Now(); now.Sub(l.extended) > extendEvery {
 		l.extended = now
 		_ = l.socket.SetWriteDeadline(now.Add(writeTimeout))
 	}
-	written, err := parts.WriteTo(l.socket)
-	return int(written), err
 }
 
 // endDeadline lets no time for writing run while nothing waits: a write that
