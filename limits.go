@@ -112,7 +112,7 @@ func (l Limits) check() error {
 		"Nesting":               int64(l.Nesting),
 	} {
 		if n < 0 {
-			return fmt.Errorf("Limits.%s is negative", name)
+			return fmt.Errorf("%s is negative", "Limits."+name)
 		}
 	}
 	if l.IDLength > maxIDLen {

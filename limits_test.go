@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,9 +104,9 @@ func TestMessageRate(t *testing.T) {
 		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Logger: logs.logger(), Limits: crosscomm.Limits{MessagesPerSecond: 10}})
 		defer stop()
 		ctx := context.Background()
-		fast, other := clientOn(t, network, "fast", crosscomm.Config{}), clientOn(t, network, "other", crosscomm.Config{})
+		fast, third, other := clientOn(t, network, "fast", crosscomm.Config{}), clientOn(t, network, "third", crosscomm.Config{}), clientOn(t, network, "other", crosscomm.Config{})
 		onOther := collect(other, crosscomm.ListenerOptions{})
-		for _, c := range []*crosscomm.Service{fast, other} {
+		for _, c := range []*crosscomm.Service{fast, third, other} {
 			if err := c.Login(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -127,13 +128,22 @@ func TestMessageRate(t *testing.T) {
 		if took := time.Since(began).Round(time.Second); took < 9*time.Second || took > 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
-		// Meanwhile nobody else was held up.
-		began = time.Now()
-		if err := fast.SendMessage(ctx, "x", crosscomm.TypeText, crosscomm.All); err != nil {
+		// Nobody else is held up by it: what another one sends meanwhile overtakes it.
+		var sending sync.WaitGroup
+		defer sending.Wait()
+		sending.Go(func() {
+			if err := fast.SendMessage(ctx, "held up", crosscomm.TypeText, "other"); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		if err := third.SendMessage(ctx, "from another", crosscomm.TypeText, "other"); err != nil {
 			t.Fatal(err)
 		}
-		if err := other.SendMessage(ctx, "x", crosscomm.TypeText, "other"); err != nil {
-			t.Fatal(err)
+		for _, want := range []string{"from another", "held up"} {
+			if m := <-onOther; m.Text() != want {
+				t.Errorf("got %q, want %q", m.Text(), want)
+			}
 		}
 		if server.Stats().Throttled == 0 || !strings.Contains(logs.String(), "read more slowly") || !strings.Contains(logs.String(), "client_id=fast") {
 			t.Errorf("it is not told: %+v", server.Stats())
