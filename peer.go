@@ -32,6 +32,7 @@ type peer struct {
 	credentials *credentials // nil if none are asked for
 	takes       int          // how many bytes a message for it may have; set by the login
 	ponged      atomic.Int64 // when it has last answered a ping, as hub.now has it
+	pinged      int64        // when it was first pinged after its last sign of life; of hub.lookAtSilent
 
 	// Who has logged in here, and what the hub knows of it. Only the reading
 	// goroutine uses id and target; it sets member under the hub's lock.
