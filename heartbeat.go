@@ -2,6 +2,7 @@ package crosscomm
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -35,7 +36,7 @@ func (h *hub) lookAtSilent() {
 		}
 		if m.timedOut.CompareAndSwap(false, true) {
 			noted = true
-			h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
+			h.s.server.stats.comings.log(h.s.log, slog.LevelWarn, "a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
 		}
 		switch sign := max(m.lastSeen.Load(), p.ponged.Load()); {
 		case p.pinged <= sign:

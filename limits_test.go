@@ -151,6 +151,37 @@ func TestMessageRate(t *testing.T) {
 	})
 }
 
+// Who logs in and out in a loop does not fill the log.
+func TestComingsDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		logs := new(logBuffer)
+		_, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Logger: logs.logger()})
+		defer stop()
+		p := rawOn(t, network, "p")
+		defer p.Close()
+		again := func() {
+			p.write(frameOf("p", "server", "logout", "{}"))
+			p.write(frameOf("p", "server", "login", "{}"))
+			if got := p.read(); !strings.Contains(got, "login_response") {
+				t.Fatalf("got %s", got)
+			}
+		}
+		for range 1000 {
+			again()
+		}
+		lines := strings.Count(logs.String(), "msg=login") + strings.Count(logs.String(), "msg=logout")
+		if lines != 20 {
+			t.Errorf("%d lines", lines)
+		}
+		<-time.After(time.Second)
+		again()
+		if left := fmt.Sprintf("not_logged=%d", 1+2*1000-lines); !strings.Contains(logs.String(), left) {
+			t.Errorf("it does not tell that %s", left)
+		}
+	})
+}
+
 // Frames that are no message count, too.
 func TestPingRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -146,7 +146,7 @@ func (p *peer) check(t MsgType, f frame.Frame) error {
 
 func (p *peer) refuse(err error) {
 	p.server.stats.refused.Add(1)
-	p.server.stats.warnings.log(p.log(), "a frame was refused", "client_id", p.id, "reason", err)
+	p.server.stats.warnings.warn(p.log(), "a frame was refused", "client_id", p.id, "reason", err)
 }
 
 // gone is called last, with why the connection ended.
@@ -176,7 +176,7 @@ func (p *peer) throttled(frames, bytes int) time.Duration {
 	p.bytes, p.listed = 0, 0
 	if pause > 0 {
 		p.server.stats.throttled.Add(1)
-		p.server.stats.warnings.log(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
+		p.server.stats.warnings.warn(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
 	}
 	return pause
 }

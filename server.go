@@ -78,6 +78,7 @@ func newServer(s *Service) *server {
 	srv := &server{
 		s:        s,
 		hub:      newHub(s),
+		stats:    newCounters(),
 		visitors: crowd{most: limits.Connections, mostEach: limits.ConnectionsPerAddress, proxies: s.cfg.TrustedProxies},
 		failures: failures{perMinute: limits.FailedLogins},
 		upgrader: websocket.Upgrader{
@@ -327,7 +328,7 @@ func (srv *server) beginWork() (*serverRun, error) {
 	run, err := srv.begin()
 	if err != nil {
 		if !errors.Is(err, errStopped) {
-			srv.stats.warnings.log(srv.s.log, "the server cannot start", "error", err)
+			srv.stats.warnings.warn(srv.s.log, "the server cannot start", "error", err)
 		}
 		return nil, err
 	}
@@ -383,7 +384,7 @@ func (srv *server) forward(p *peer, f *link.Frame, from *peer) bool {
 func (srv *server) outcome(p *peer, err error) (queued bool) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
-		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
+		srv.stats.warnings.warn(p.log(), "a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
 	}
 	return err == nil
 }
