@@ -248,11 +248,7 @@ type OSSConfig struct {
 
 // String returns the settings without the secret.
 func (o OSSConfig) String() string {
-	secret := ""
-	if o.AccessKeySecret != "" {
-		secret = "(hidden)"
-	}
-	return fmt.Sprintf("{Endpoint:%s BucketName:%s AccessKeyID:%s AccessKeySecret:%s Region:%s}", o.Endpoint, o.BucketName, o.AccessKeyID, secret, o.Region)
+	return fmt.Sprintf("{Endpoint:%s BucketName:%s AccessKeyID:%s AccessKeySecret:%s Region:%s}", o.Endpoint, o.BucketName, o.AccessKeyID, Token(o.AccessKeySecret), o.Region)
 }
 
 // GoString is String: %#v shall not print the secret either.

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -20,14 +21,12 @@ import (
 // logs and of fmt's output; encoding/json writes it.
 type Token string
 
-const hidden = "(hidden)"
-
 // String does not return the token.
 func (t Token) String() string {
 	if t == "" {
 		return ""
 	}
-	return hidden
+	return "(hidden)"
 }
 
 // GoString is String: %#v shall not print the token either.
@@ -41,8 +40,6 @@ const (
 	anyID = "*"
 	// shortToken is up to which length tokens can perhaps be guessed.
 	shortToken = 15
-	// maxTokenFile bounds the bytes of a file of tokens.
-	maxTokenFile = 64 << 20
 )
 
 // tokenDigest stands for a token in memory. It depends on a key that is random, so
@@ -149,27 +146,10 @@ func (t *tokens) refresh() (changed bool) {
 	return true
 }
 
-// sameVersion reports whether it is one file, and has not been written between.
-func sameVersion(a, b fs.FileInfo) bool {
-	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
 func (t *tokens) read() (owners map[tokenDigest]tokenOwners, seen fs.FileInfo, err error) {
-	file, err := os.Open(t.file)
+	data, seen, err := readSeen(t.file)
 	if err != nil {
 		return nil, nil, err
-	}
-	defer file.Close()
-	if seen, err = file.Stat(); err != nil {
-		return nil, nil, err
-	}
-	if seen.IsDir() || seen.Size() > maxTokenFile {
-		return nil, nil, fmt.Errorf("%s is no file of tokens: it is a directory, or too large", t.file)
-	}
-	data := make([]byte, seen.Size())
-	n, err := file.ReadAt(data, 0)
-	if n < len(data) {
-		return nil, nil, fmt.Errorf("%s: it was written just now, or cannot be read: %w", t.file, err)
 	}
 	list, err := parseTokens(data)
 	if err != nil {
@@ -238,7 +218,7 @@ func parseTokens(data []byte) (list []ownedToken, err error) {
 func checkToken(token Token) error {
 	for _, c := range []byte(token) {
 		if c <= ' ' || c > '~' {
-			return fmt.Errorf("a token must be of ASCII characters without spaces")
+			return errors.New("a token must be of ASCII characters without spaces")
 		}
 	}
 	return nil
