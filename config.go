@@ -139,9 +139,12 @@ type Config struct {
 	Token Token
 	// TokenFile names a file with a token for each client of a server, as "id
 	// token" in each line, or "* token" for any id; Token counts besides. It is
-	// read when the server starts, and again when it changes; clients whose token
-	// is not there any more are disconnected then. A client that logs in with an
-	// id that is not its token's is closed with [CloseLoginRejected].
+	// read when the server starts, and again when it changes: what is new counts at
+	// once, and clients whose token is not there any more are disconnected when the
+	// file has not been written for a second or two. A client that logs in with an id
+	// that is not its token's is closed with [CloseLoginRejected]. The error of a file
+	// that cannot be read, or is malformed, is that of StartServer; later it is
+	// logged, and the tokens of before count on.
 	TokenFile string
 	// Authorize, if not nil, is asked besides: first about each handshake, before
 	// the id is known, with "" in its place, and then about each login that does

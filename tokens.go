@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 )
 
@@ -38,6 +40,8 @@ func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 const (
 	// anyID stands in a file of tokens for all ids.
 	anyID = "*"
+	// tokensSettled is how old a file must be until what is not in it counts no more.
+	tokensSettled = time.Second
 	// shortToken is up to which length tokens can perhaps be guessed.
 	shortToken = 15
 )
@@ -116,8 +120,10 @@ func (t *tokens) digest(token Token) (d tokenDigest) {
 	return d
 }
 
-// refresh reads the file again if it has changed, and reports whether the tokens
-// have. While it cannot be read those that were in it count on.
+// refresh reads the file again if it has changed, and reports whether tokens may be
+// there no more. While it cannot be read those that were in it count on, and so they do
+// while it has only just been written: whoever writes it may be in the middle of that,
+// and many programs begin with an empty file.
 func (t *tokens) refresh() (changed bool) {
 	if t.file == "" {
 		return false
@@ -133,6 +139,14 @@ func (t *tokens) refresh() (changed bool) {
 		return false // that was said
 	}
 	owners, seen, err := t.read()
+	if info != nil && isFresh(info.ModTime()) {
+		if err == nil {
+			t.mu.Lock()
+			t.owners = bothOwners(t.owners, owners)
+			t.mu.Unlock()
+		}
+		return false
+	}
 	if err != nil {
 		t.broken, t.failed = true, info
 		t.log.Error("the file of tokens cannot be read; those that it had before still count", "file", t.file, "error", err)
@@ -172,6 +186,24 @@ func (t *tokens) withOne(list []ownedToken) map[tokenDigest]tokenOwners {
 		owners[digest][entry.id] = true
 	}
 	return owners
+}
+
+// isFresh reports whether a file that was written then may still be being written. A
+// time to come is that of another clock, and says nothing.
+func isFresh(written time.Time) bool {
+	age := time.Since(written)
+	return age >= 0 && age < tokensSettled
+}
+
+// bothOwners returns whom the tokens are for by either.
+func bothOwners(a, b map[tokenDigest]tokenOwners) map[tokenDigest]tokenOwners {
+	both := maps.Clone(a)
+	for digest, owners := range b {
+		ids := maps.Clone(owners)
+		maps.Copy(ids, both[digest])
+		both[digest] = ids
+	}
+	return both
 }
 
 // ownedToken is a line of a file of tokens.
