@@ -135,7 +135,8 @@ type Config struct {
 	// client must show, whatever its id. It has no spaces, and should be random
 	// and of 20 characters at least. Our client sends it as "Authorization: Bearer
 	// TOKEN"; others can have "?token=TOKEN" in the address. Who has none, or
-	// another, is answered with 401.
+	// another, is answered with 401; but a client with a certificate that TLS has
+	// verified needs none.
 	Token Token
 	// TokenFile names a file with a token for each client of a server, as "id
 	// token" in each line, or "* token" for any id; Token counts besides. It is
@@ -149,7 +150,7 @@ type Config struct {
 	// Authorize, if not nil, is asked besides: first about each handshake, before
 	// the id is known, with "" in its place, and then about each login that does
 	// not repeat one. The request is the handshake's, without a body; its context
-	// ends with the server. An error turns the client away, by 401 or by
+	// has the handshake's values, and ends with the server. An error turns the client away, by 401 or by
 	// [CloseLoginRejected], and its text is what the client is told. It may be
 	// called concurrently, and may block; a panic turns the client away, too.
 	Authorize func(r *http.Request, clientID string) error
