@@ -14,6 +14,7 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
+// serveHTTP is Service.ServeHTTP.
 func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	upgrade := websocket.IsWebSocketUpgrade(r)
 	forEndpoint := !upgrade && srv.s.cfg.DataDir != "" && isForEndpoint(r)

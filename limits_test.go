@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -75,18 +76,21 @@ func TestHalfOpenLimit(t *testing.T) {
 // A request that announces a body, and does not send it, is ended, whatever else it
 // is.
 func TestStalledBody(t *testing.T) {
-	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: 100 * time.Millisecond}})
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: time.Second}})
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	conns := map[string]net.Conn{}
 	for want, request := range map[string]string{
 		"426": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
 		"404": "POST /_crosscomm/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"401": "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 1000\r\n\r\n",
 		"408": "GET / HTTP/1.1\r\nHost: x\r\n",
 	} {
-		conn := dialTCP(t, server.addr)
-		if _, err := conn.Write([]byte(request)); err != nil {
+		conns[want] = dialTCP(t, server.addr)
+		if _, err := conns[want].Write([]byte(request)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for want, conn := range conns {
 		_ = conn.SetReadDeadline(time.Now().Add(testkit.Patience))
 		answer, err := io.ReadAll(conn)
 		if status, _, _ := strings.Cut(strings.TrimPrefix(string(answer), "HTTP/1.1 "), " "); err != nil || status != want && !(want == "408" && status == "") {
