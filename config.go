@@ -355,19 +355,29 @@ func (c *Config) check() error {
 		return err
 	}
 	if c.Role == Server {
-		for _, origin := range c.AllowedOrigins {
-			if err := checkOrigin(origin); err != nil {
-				return err
-			}
-		}
-		switch {
-		case c.URL != "":
-			return errors.New("a server has no URL, but IP and Port")
-		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
-			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
-		}
-		return c.Limits.check()
+		return c.checkServer()
 	}
+	return c.checkClient()
+}
+
+// checkServer is the part of check about what is a server's alone.
+func (c *Config) checkServer() error {
+	for _, origin := range c.AllowedOrigins {
+		if err := checkOrigin(origin); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.URL != "":
+		return errors.New("a server has no URL, but IP and Port")
+	case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
+		return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
+	}
+	return c.Limits.check()
+}
+
+// checkClient is checkServer for a client.
+func (c *Config) checkClient() error {
 	if c.TokenFile != "" || c.Authorize != nil || c.AllowedOrigins != nil || c.TrustedProxies != nil || c.Limits != (Limits{}) {
 		return errors.New("TokenFile, Authorize, AllowedOrigins, TrustedProxies and Limits are a server's")
 	}

@@ -39,7 +39,7 @@ type server struct {
 	hub      *hub
 	stats    counters
 	upgrader websocket.Upgrader
-	visitors crowd // WebSocket connections
+	visitors *crowd // WebSocket connections
 	queues   link.Budget
 	failures failures // logins
 
@@ -79,7 +79,7 @@ func newServer(s *Service) *server {
 		s:        s,
 		hub:      newHub(s),
 		stats:    newCounters(),
-		visitors: crowd{most: limits.Connections, mostEach: limits.ConnectionsPerAddress, proxies: s.cfg.TrustedProxies},
+		visitors: newCrowd(s.cfg),
 		failures: failures{perMinute: limits.FailedLogins},
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout:  limits.HeaderTimeout,
@@ -209,22 +209,7 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	var conns sync.WaitGroup
-	limits := srv.s.cfg.Limits
-	others := crowd{most: limits.Connections, mostEach: limits.ConnectionsPerAddress, proxies: srv.s.cfg.TrustedProxies}
-	hs.ConnState = func(conn net.Conn, state http.ConnState) {
-		addr := addrOf(conn.RemoteAddr())
-		switch state {
-		case http.StateNew:
-			conns.Add(1)
-			if why := others.enter(addr); why != "" {
-				srv.turnedAway(addr, string(why))
-				conn.Close()
-			}
-		case http.StateClosed, http.StateHijacked:
-			others.leave(addr)
-			conns.Done()
-		}
-	}
+	hs.ConnState = srv.countConns(&conns)
 	<-run.ready
 	failed := make(chan error, len(on.all))
 	for _, l := range on.all {
@@ -249,6 +234,26 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 	conns.Wait() // net/http lingers for half a second on one that was cut
 	log.Info("stopped", on.addrs()...)
 	return err
+}
+
+// countConns returns what counts the network connections that are no WebSockets, or
+// not yet, and cuts those that are too many. The group has one for each.
+func (srv *server) countConns(conns *sync.WaitGroup) func(net.Conn, http.ConnState) {
+	others := newCrowd(srv.s.cfg)
+	return func(conn net.Conn, state http.ConnState) {
+		addr := addrOf(conn.RemoteAddr())
+		switch state {
+		case http.StateNew:
+			conns.Add(1)
+			if why := others.enter(addr); why != "" {
+				srv.turnedAway(addr, string(why))
+				conn.Close()
+			}
+		case http.StateClosed, http.StateHijacked:
+			others.leave(addr)
+			conns.Done()
+		}
+	}
 }
 
 // stop is Service.Stop.

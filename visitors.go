@@ -78,6 +78,13 @@ type crowd struct {
 	each map[netip.Addr]int // without those that are exempt
 }
 
+func newCrowd(cfg Config) *crowd {
+	return &crowd{
+		most: cfg.Limits.Connections, mostEach: cfg.Limits.ConnectionsPerAddress, proxies: cfg.TrustedProxies,
+		each: map[netip.Addr]int{},
+	}
+}
+
 // crowding is why a connection is one too many.
 type crowding string
 
@@ -100,9 +107,6 @@ func (c *crowd) enter(addr netip.Addr) crowding {
 	c.n++
 	each := 0
 	if !c.exempt(addr) {
-		if c.each == nil {
-			c.each = map[netip.Addr]int{}
-		}
 		c.each[visitor(addr)]++
 		each = c.each[visitor(addr)]
 	}
