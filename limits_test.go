@@ -99,6 +99,26 @@ func TestStalledBody(t *testing.T) {
 	}
 }
 
+// Headers are bounded, with room for a token.
+func TestLargeHeaders(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	for size, want := range map[int]int{30_000: http.StatusUpgradeRequired, 50_000: http.StatusRequestHeaderFieldsTooLarge} {
+		req, err := http.NewRequestWithContext(testContext(t), http.MethodGet, "http://"+server.addr+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X", strings.Repeat("x", size))
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d bytes: %s", size, resp.Status)
+		}
+	}
+}
+
 // A client that sends more than it may is read more slowly, and loses nothing. Here
 // the clock is synctest's: 10 messages at once, and then 10 a second.
 func TestMessageRate(t *testing.T) {
