@@ -168,7 +168,8 @@ func (f *failures) note(addr netip.Addr, now time.Time) {
 }
 
 // makeRoom forgets addresses if there are too many: those with no failures within
-// the last minute, and if that does not do, any.
+// the last minute, and if that does not do, any, until a tenth is free: who fails from
+// ever new addresses shall not have all looked through each time.
 func (f *failures) makeRoom(now time.Time) {
 	if f.each == nil {
 		f.each = map[netip.Addr]*rate.Limiter{}
@@ -182,7 +183,7 @@ func (f *failures) makeRoom(now time.Time) {
 		}
 	}
 	for addr := range f.each {
-		if len(f.each) < mostFailing {
+		if len(f.each) <= mostFailing-mostFailing/10 {
 			return
 		}
 		delete(f.each, addr)
