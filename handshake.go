@@ -70,7 +70,7 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 	}()
 	if why != "" {
 		status := http.StatusServiceUnavailable
-		if why == crowdedByOne {
+		if why == tooManyFromAddress {
 			status = http.StatusTooManyRequests
 		}
 		srv.turnAway(w, addr, status, string(why))

@@ -39,7 +39,7 @@ type server struct {
 	hub      *hub
 	stats    counters
 	upgrader websocket.Upgrader
-	visitors *crowd // WebSocket connections
+	visitors *connLimiter // WebSocket connections
 	queues   link.Budget
 	failures failures // logins
 
@@ -79,7 +79,7 @@ func newServer(s *Service) *server {
 		s:        s,
 		hub:      newHub(s),
 		stats:    newCounters(),
-		visitors: newCrowd(s.cfg),
+		visitors: newConnLimiter(s.cfg),
 		failures: failures{perMinute: limits.FailedLogins},
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout:  limits.HeaderTimeout,
@@ -239,18 +239,18 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 // countConns returns what counts the network connections that are no WebSockets, or
 // not yet, and cuts those that are too many. The group has one for each.
 func (srv *server) countConns(conns *sync.WaitGroup) func(net.Conn, http.ConnState) {
-	others := newCrowd(srv.s.cfg)
+	unupgraded := newConnLimiter(srv.s.cfg)
 	return func(conn net.Conn, state http.ConnState) {
 		addr := addrOf(conn.RemoteAddr())
 		switch state {
 		case http.StateNew:
 			conns.Add(1)
-			if why := others.enter(addr); why != "" {
+			if why := unupgraded.enter(addr); why != "" {
 				srv.turnedAway(addr, string(why))
 				conn.Close()
 			}
 		case http.StateClosed, http.StateHijacked:
-			others.leave(addr)
+			unupgraded.leave(addr)
 			conns.Done()
 		}
 	}

@@ -67,9 +67,9 @@ func visitor(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// crowd counts connections, in all and of each address, so that none of these takes
-// the others' place. It may be used concurrently.
-type crowd struct {
+// connLimiter counts connections, in all and of each address, so that none takes the
+// place of others. It may be used concurrently.
+type connLimiter struct {
 	most, mostEach int
 	proxies        []netip.Prefix // which bring others' connections
 
@@ -78,30 +78,30 @@ type crowd struct {
 	each map[netip.Addr]int // without those that are exempt
 }
 
-func newCrowd(cfg Config) *crowd {
-	return &crowd{
+func newConnLimiter(cfg Config) *connLimiter {
+	return &connLimiter{
 		most: cfg.Limits.Connections, mostEach: cfg.Limits.ConnectionsPerAddress, proxies: cfg.TrustedProxies,
 		each: map[netip.Addr]int{},
 	}
 }
 
-// crowding is why a connection is one too many.
-type crowding string
+// connRefusal is why a connection is one too many.
+type connRefusal string
 
 const (
-	crowdedByAll crowding = "the server has as many connections as it may have"
-	crowdedByOne crowding = "there are as many connections from this address as there may be"
+	tooManyConns       connRefusal = "the server has as many connections as it may have"
+	tooManyFromAddress connRefusal = "there are as many connections from this address as there may be"
 )
 
 // exempt reports whether only the number of all counts. The machine's own programs
 // have other ways to harm it, and proxies bring many.
-func (c *crowd) exempt(addr netip.Addr) bool {
+func (c *connLimiter) exempt(addr netip.Addr) bool {
 	return !addr.IsValid() || addr.IsLoopback() || within(c.proxies, addr)
 }
 
 // enter counts a connection, whose leave must follow also if there is one too many:
 // then it says why.
-func (c *crowd) enter(addr netip.Addr) crowding {
+func (c *connLimiter) enter(addr netip.Addr) connRefusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n++
@@ -112,14 +112,14 @@ func (c *crowd) enter(addr netip.Addr) crowding {
 	}
 	switch {
 	case each > c.mostEach:
-		return crowdedByOne
+		return tooManyFromAddress
 	case c.n > c.most:
-		return crowdedByAll
+		return tooManyConns
 	}
 	return ""
 }
 
-func (c *crowd) leave(addr netip.Addr) {
+func (c *connLimiter) leave(addr netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n--
@@ -132,7 +132,7 @@ func (c *crowd) leave(addr netip.Addr) {
 	}
 }
 
-func (c *crowd) size() int {
+func (c *connLimiter) size() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.n
