@@ -1,6 +1,7 @@
 package crosscomm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -42,8 +43,7 @@ func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, 
 		}
 	}
 	if ask := srv.s.cfg.Authorize; ask != nil {
-		// Under another context: that of net/http ends with the handshake.
-		c.request = r.Clone(run.ctx)
+		c.request = r.Clone(handshakeContext{run.ctx, r.Context()})
 		c.request.Body = http.NoBody
 		if err := ask(c.request, ""); err != nil {
 			return nil, err
@@ -53,6 +53,22 @@ func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, 
 		return nil, nil
 	}
 	return c, nil
+}
+
+// handshakeContext ends with the server, since that of net/http ends with the
+// handshake, and has the values of the latter: what stands in front of a mounted server
+// may have put there who has logged in.
+type handshakeContext struct {
+	context.Context
+	handshake context.Context
+}
+
+// Value implements context.Context.
+func (c handshakeContext) Value(key any) any {
+	if value := c.Context.Value(key); value != nil {
+		return value
+	}
+	return c.handshake.Value(key)
 }
 
 // admit says why the credentials of the connection do not allow a login with the id.

@@ -92,7 +92,7 @@ func (p *peer) listClients(f frame.Frame) {
 			list.Clients = list.Clients[:int(float64(len(list.Clients))*float64(limit)/float64(len(response))*0.95)]
 			response, err = p.server.listResponse(p.id, list)
 		}
-		p.server.stats.warnings.log(p.log(), "the list of clients is too large for a message and is cut", "clients", list.TotalCount, "listed", len(list.Clients))
+		p.server.stats.warnings.warn(p.log(), "the list of clients is too large for a message and is cut", "clients", list.TotalCount, "listed", len(list.Clients))
 	}
 	if err != nil {
 		p.log().Error("cannot write the list of clients", "error", err)

@@ -141,6 +141,30 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
+// A server that looks rarely closes nobody whom it has not pinged.
+func TestSilentPeerIsPingedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, HeartbeatInterval: 5 * time.Minute})
+		defer stop()
+		answering, silent := rawOn(t, network, "answering"), rawOn(t, network, "silent")
+		defer answering.Close()
+		defer silent.Close()
+		go answering.discard()
+		began := time.Now()
+		silent.patience = time.Hour
+		silent.SetPingHandler(func(string) error { return nil })
+		silent.closedWith(crosscomm.CloseSilent, "no sign of life")
+		if d := time.Since(began); d != 10*time.Minute {
+			t.Errorf("after %v", d)
+		}
+		<-time.After(time.Hour)
+		if n := server.Stats().Connections; n != 1 {
+			t.Errorf("there are %d connections, and not that of who answers", n)
+		}
+	})
+}
+
 // Whoever connects and does not log in is closed after 10 s; who has logged in
 // and out after a minute.
 func TestLoginDeadline(t *testing.T) {

@@ -135,18 +135,22 @@ type Config struct {
 	// client must show, whatever its id. It has no spaces, and should be random
 	// and of 20 characters at least. Our client sends it as "Authorization: Bearer
 	// TOKEN"; others can have "?token=TOKEN" in the address. Who has none, or
-	// another, is answered with 401.
+	// another, is answered with 401; but a client with a certificate that TLS has
+	// verified needs none.
 	Token Token
 	// TokenFile names a file with a token for each client of a server, as "id
 	// token" in each line, or "* token" for any id; Token counts besides. It is
-	// read when the server starts, and again when it changes; clients whose token
-	// is not there any more are disconnected then. A client that logs in with an
-	// id that is not its token's is closed with [CloseLoginRejected].
+	// read when the server starts, and again when it changes: what is new counts at
+	// once, and clients whose token is not there any more are disconnected when the
+	// file has not been written for a second or two. A client that logs in with an id
+	// that is not its token's is closed with [CloseLoginRejected]. The error of a file
+	// that cannot be read, or is malformed, is that of StartServer; later it is
+	// logged, and the tokens of before count on.
 	TokenFile string
 	// Authorize, if not nil, is asked besides: first about each handshake, before
 	// the id is known, with "" in its place, and then about each login that does
 	// not repeat one. The request is the handshake's, without a body; its context
-	// ends with the server. An error turns the client away, by 401 or by
+	// has the handshake's values, and ends with the server. An error turns the client away, by 401 or by
 	// [CloseLoginRejected], and its text is what the client is told. It may be
 	// called concurrently, and may block; a panic turns the client away, too.
 	Authorize func(r *http.Request, clientID string) error
@@ -248,11 +252,7 @@ type OSSConfig struct {
 
 // String returns the settings without the secret.
 func (o OSSConfig) String() string {
-	secret := ""
-	if o.AccessKeySecret != "" {
-		secret = "(hidden)"
-	}
-	return fmt.Sprintf("{Endpoint:%s BucketName:%s AccessKeyID:%s AccessKeySecret:%s Region:%s}", o.Endpoint, o.BucketName, o.AccessKeyID, secret, o.Region)
+	return fmt.Sprintf("{Endpoint:%s BucketName:%s AccessKeyID:%s AccessKeySecret:%s Region:%s}", o.Endpoint, o.BucketName, o.AccessKeyID, Token(o.AccessKeySecret), o.Region)
 }
 
 // GoString is String: %#v shall not print the secret either.
@@ -355,22 +355,32 @@ func (c *Config) check() error {
 		return err
 	}
 	if c.Role == Server {
-		for _, origin := range c.AllowedOrigins {
-			if err := checkOrigin(origin); err != nil {
-				return err
-			}
-		}
-		switch {
-		case c.URL != "":
-			return errors.New("a server has no URL, but IP and Port")
-		case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
-			return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
-		}
-		if err := c.Limits.check(); err != nil {
-			return fmt.Errorf("Limits: %w", err)
-		}
-		return nil
+		return c.checkServer()
 	}
+	return c.checkClient()
+}
+
+// checkServer is the part of check about what is a server's alone.
+func (c *Config) checkServer() error {
+	for _, origin := range c.AllowedOrigins {
+		if err := checkOrigin(origin); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.URL != "":
+		return errors.New("a server has no URL, but IP and Port")
+	case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
+		return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
+	}
+	if err := c.Limits.check(); err != nil {
+		return fmt.Errorf("Limits: %w", err)
+	}
+	return nil
+}
+
+// checkClient is checkServer for a client.
+func (c *Config) checkClient() error {
 	if c.TokenFile != "" || c.Authorize != nil || c.AllowedOrigins != nil || c.TrustedProxies != nil || c.Limits != (Limits{}) {
 		return errors.New("TokenFile, Authorize, AllowedOrigins, TrustedProxies and Limits are a server's")
 	}

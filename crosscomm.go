@@ -223,9 +223,9 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 // listeners, whose context has ended, up to 5 s, and returns nil. No goroutine of it
 // is left then. Do not call it from a listener or a function of the Config.
 //
-// If it cannot listen, or the server runs already, it returns an error; if
-// another one has the [Config.DataDir], [ErrInUse]. On a client it returns
-// [ErrRole].
+// If it cannot listen or read [Config.TokenFile], or the server runs already, it
+// returns an error; if another one has the [Config.DataDir], [ErrInUse]. On a client
+// it returns [ErrRole].
 func (s *Service) StartServer(ctx context.Context) error {
 	if s.server == nil {
 		return wrongRole("StartServer", Server)
@@ -273,14 +273,16 @@ func (s *Service) TLSAddr() net.Addr {
 }
 
 // ServeHTTP makes a server part of any HTTP service: it takes the WebSocket
-// connections that come to it, at any path; one that does not log in within 10
-// s is closed. With a [Config.DataDir] it takes the requests of OSS clients,
-// too: those whose paths begin with "/crosscomm/", the bucket's name (mount it
-// also there), and all that have the signature of one. Any other request is answered with 426 (upgrade required) and a hint,
-// or, below "/_crosscomm/", with 404. It needs no StartServer, but
-// [Service.Stop] when the program ends: an http.Server does not close
-// WebSockets. Of clients' certificates that the http.Server verifies counts what
-// [Config.TLS] says. A server that was stopped answers 503.
+// connections that come to it, at any path, within [Config.Limits]. With a
+// [Config.DataDir] it takes the requests of OSS clients, too: those whose paths
+// begin with "/crosscomm/", the bucket's name (mount it also there), and all that
+// have the signature of one. Any other request is answered with 426 (upgrade
+// required) and a hint, or, below "/_crosscomm/", with 404. It needs no
+// StartServer, but [Service.Stop] when the program ends: an http.Server does not
+// close WebSockets. Of clients' certificates that the http.Server verifies counts
+// what [Config.TLS] says. A server that was stopped, or cannot start, since its
+// DataDir or TokenFile cannot be used, answers 503. What has not come to a handshake
+// yet is the http.Server's: give that a ReadHeaderTimeout.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.server == nil {
 		http.Error(w, "this crosscomm.Service is a client", http.StatusInternalServerError)

@@ -34,9 +34,10 @@ var (
 	// sent.
 	ErrContent = errors.New("bad content")
 
-	// ErrTooLarge: the message is larger than the receiver would take, or a file
-	// larger than the store takes, and was not sent; or, from ListClients, the answer exceeds Config.MaxMessageSize;
-	// or a download exceeds Config.MaxDownloadSize.
+	// ErrTooLarge: the message is larger than the receiver, or the server, would
+	// take, or a file larger than the store takes, and was not sent; or, from
+	// ListClients, the answer exceeds Config.MaxMessageSize; or a download exceeds
+	// Config.MaxDownloadSize.
 	ErrTooLarge = errors.New("too large")
 
 	// ErrReceiver: the id of the receiver is empty or malformed. Nothing was

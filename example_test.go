@@ -2,10 +2,13 @@ package crosscomm_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 
 	"github.com/crosscomm/crosscomm-go"
@@ -111,6 +114,55 @@ func ExampleListenerOptions_overflow() {
 	// drawing reading 1
 	// drawing reading 1000
 	// 998 dropped
+}
+
+// A server with a certificate of its own, and a client that knows it by its pin.
+func ExampleTrustPin() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cert, err := crosscomm.SelfSigned(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	server, err := crosscomm.New(crosscomm.Config{
+		Role: crosscomm.Server, NoStateFile: true, TLS: &tls.Config{Certificates: []tls.Certificate{cert}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // StartServer listens on Config.Port
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error)
+	go func() { served <- server.Serve(ctx, l) }()
+
+	trust, err := crosscomm.TrustPin(crosscomm.Pin(cert.Leaf)) // which was told beforehand
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := crosscomm.New(crosscomm.Config{
+		Role: crosscomm.Client, ClientID: "robot-7", URL: "wss://" + l.Addr().String(), TLS: trust,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := client.Login(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(server.GetOnlineClients())
+	if err := client.Logout(ctx); err != nil {
+		log.Fatal(err)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		log.Fatal(err)
+	}
+	// Output: [robot-7]
 }
 
 func ExampleMessage_Decode() {

@@ -14,6 +14,7 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
+// serveHTTP is Service.ServeHTTP.
 func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	upgrade := websocket.IsWebSocketUpgrade(r)
 	forEndpoint := !upgrade && srv.s.cfg.DataDir != "" && isForEndpoint(r)
@@ -69,7 +70,7 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 	}()
 	if why != "" {
 		status := http.StatusServiceUnavailable
-		if why == crowdedByOne {
+		if why == tooManyFromAddress {
 			status = http.StatusTooManyRequests
 		}
 		srv.turnAway(w, addr, status, string(why))
@@ -135,7 +136,7 @@ func (srv *server) turnAway(w http.ResponseWriter, addr netip.Addr, status int, 
 // turnedAway counts and logs a connection that is refused.
 func (srv *server) turnedAway(addr netip.Addr, reason string) {
 	srv.stats.turnedAway.Add(1)
-	srv.stats.warnings.log(srv.s.log, "a connection was turned away", "remote", addr.String(), "reason", reason)
+	srv.stats.warnings.warn(srv.s.log, "a connection was turned away", "remote", addr.String(), "reason", reason)
 }
 
 // loginFailed counts a login with what does not allow it.

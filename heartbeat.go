@@ -1,12 +1,17 @@
 package crosscomm
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // lookAtSilent is called every Config.HeartbeatInterval. It notes which clients have
 // timed out, for the log and the state file: whether frames reach a client does not
 // depend on it, see hub.present. It pings these, and closes the connections of those
-// that do not answer either: a peer that has vanished, or hangs, must not hold one for
-// ever. One that does answer may keep it: not all programs send heartbeats.
+// that do not answer within as long again: a peer that has vanished, or hangs, must not
+// hold one for ever. One that does answer may keep it: not all programs send
+// heartbeats. Nobody is closed who was not pinged, however late this looks: it may look
+// rarely, and this process may have been stopped.
 func (h *hub) lookAtSilent() {
 	now, patience := h.now(), h.s.cfg.HeartbeatTimeout
 	var noted bool
@@ -17,11 +22,15 @@ func (h *hub) lookAtSilent() {
 		}
 		if m.timedOut.CompareAndSwap(false, true) {
 			noted = true
-			h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
+			h.s.server.stats.comings.log(h.s.log, slog.LevelWarn, "a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
 		}
-		if silent := time.Duration(now - max(m.lastSeen.Load(), p.ponged.Load())); silent < 2*patience {
+		switch sign := max(m.lastSeen.Load(), p.ponged.Load()); {
+		case p.pinged <= sign:
+			p.pinged = now
 			p.link.Ping()
-		} else {
+		case time.Duration(now-p.pinged) < patience:
+			p.link.Ping()
+		default:
 			p.link.Close(CloseSilent, "no sign of life", closeTimeout)
 		}
 	}

@@ -17,9 +17,9 @@ func TestLogLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var buf bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&buf, nil))
-		var l logLimiter
+		l := logLimiter{perSecond: 3}
 		for range 1000 {
-			l.log(log, "x")
+			l.warn(log, "x")
 			<-time.After(10 * time.Millisecond) // 10 s in all
 		}
 		if n := strings.Count(buf.String(), "\n"); n < 3*10 || n > 3*11 {

@@ -63,35 +63,19 @@ type Limits struct {
 	Nesting int
 }
 
-// The defaults of [Limits].
-const (
-	DefaultConnections           = 20_000
-	DefaultConnectionsPerAddress = 1_000
-	DefaultFailedLogins          = 10
-	DefaultLoginTimeout          = 10 * time.Second
-	DefaultHeaderTimeout         = 10 * time.Second
-	DefaultMessagesPerSecond     = 100_000
-	DefaultBytesPerSecond        = 64 << 20
-	DefaultQueuedBytes           = 16 << 20
-	DefaultQueuedBytesInAll      = 256 << 20
-	DefaultClients               = 100_000
-	DefaultIDLength              = maxIDLen
-	DefaultNesting               = frame.MaxDepth
-)
-
 func (l Limits) withDefaults() Limits {
-	fill(&l.Connections, DefaultConnections)
-	fill(&l.ConnectionsPerAddress, DefaultConnectionsPerAddress)
-	fill(&l.FailedLogins, DefaultFailedLogins)
-	fill(&l.LoginTimeout, DefaultLoginTimeout)
-	fill(&l.HeaderTimeout, DefaultHeaderTimeout)
-	fill(&l.MessagesPerSecond, DefaultMessagesPerSecond)
-	fill(&l.BytesPerSecond, DefaultBytesPerSecond)
-	fill(&l.QueuedBytes, DefaultQueuedBytes)
-	fill(&l.QueuedBytesInAll, DefaultQueuedBytesInAll)
-	fill(&l.Clients, DefaultClients)
-	fill(&l.IDLength, DefaultIDLength)
-	fill(&l.Nesting, DefaultNesting)
+	fill(&l.Connections, 20_000)
+	fill(&l.ConnectionsPerAddress, 1_000)
+	fill(&l.FailedLogins, 10)
+	fill(&l.LoginTimeout, 10*time.Second)
+	fill(&l.HeaderTimeout, 10*time.Second)
+	fill(&l.MessagesPerSecond, 100_000)
+	fill(&l.BytesPerSecond, 64<<20)
+	fill(&l.QueuedBytes, 16<<20)
+	fill(&l.QueuedBytesInAll, 256<<20)
+	fill(&l.Clients, 100_000)
+	fill(&l.IDLength, maxIDLen)
+	fill(&l.Nesting, frame.MaxDepth)
 	return l
 }
 

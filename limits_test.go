@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,22 +76,45 @@ func TestHalfOpenLimit(t *testing.T) {
 // A request that announces a body, and does not send it, is ended, whatever else it
 // is.
 func TestStalledBody(t *testing.T) {
-	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: 100 * time.Millisecond}})
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: time.Second}})
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	conns := map[string]net.Conn{}
 	for want, request := range map[string]string{
 		"426": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
 		"404": "POST /_crosscomm/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"401": "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 1000\r\n\r\n",
 		"408": "GET / HTTP/1.1\r\nHost: x\r\n",
 	} {
-		conn := dialTCP(t, server.addr)
-		if _, err := conn.Write([]byte(request)); err != nil {
+		conns[want] = dialTCP(t, server.addr)
+		if _, err := conns[want].Write([]byte(request)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for want, conn := range conns {
 		_ = conn.SetReadDeadline(time.Now().Add(testkit.Patience))
 		answer, err := io.ReadAll(conn)
 		if status, _, _ := strings.Cut(strings.TrimPrefix(string(answer), "HTTP/1.1 "), " "); err != nil || status != want && !(want == "408" && status == "") {
 			t.Errorf("%s: %q, %v", want, answer, err)
+		}
+	}
+}
+
+// Headers are bounded, with room for a token.
+func TestLargeHeaders(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	for size, want := range map[int]int{30_000: http.StatusUpgradeRequired, 50_000: http.StatusRequestHeaderFieldsTooLarge} {
+		req, err := http.NewRequestWithContext(testContext(t), http.MethodGet, "http://"+server.addr+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X", strings.Repeat("x", size))
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d bytes: %s", size, resp.Status)
 		}
 	}
 }
@@ -103,9 +128,9 @@ func TestMessageRate(t *testing.T) {
 		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Logger: logs.logger(), Limits: crosscomm.Limits{MessagesPerSecond: 10}})
 		defer stop()
 		ctx := context.Background()
-		fast, other := clientOn(t, network, "fast", crosscomm.Config{}), clientOn(t, network, "other", crosscomm.Config{})
+		fast, third, other := clientOn(t, network, "fast", crosscomm.Config{}), clientOn(t, network, "third", crosscomm.Config{}), clientOn(t, network, "other", crosscomm.Config{})
 		onOther := collect(other, crosscomm.ListenerOptions{})
-		for _, c := range []*crosscomm.Service{fast, other} {
+		for _, c := range []*crosscomm.Service{fast, third, other} {
 			if err := c.Login(ctx); err != nil {
 				t.Fatal(err)
 			}
@@ -127,25 +152,56 @@ func TestMessageRate(t *testing.T) {
 		if took := time.Since(began).Round(time.Second); took < 9*time.Second || took > 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
-		// Meanwhile nobody else is held up.
-		sent := make(chan error)
-		go func() {
-			var err error
-			for range 30 {
-				err = errors.Join(err, fast.SendMessage(ctx, "x", crosscomm.TypeText, "nobody"))
+		// Nobody else is held up by it: what another one sends meanwhile overtakes it.
+		var sending sync.WaitGroup
+		defer sending.Wait()
+		sending.Go(func() {
+			if err := fast.SendMessage(ctx, "held up", crosscomm.TypeText, "other"); err != nil {
+				t.Error(err)
 			}
-			sent <- err
-		}()
-		synctest.Wait() // until it is read no more
-		began = time.Now()
-		if _, err := other.ListClients(ctx, true); err != nil || time.Since(began) != 0 {
-			t.Errorf("another one waits for %v: %v", time.Since(began), err)
+		})
+		synctest.Wait()
+		if err := third.SendMessage(ctx, "from another", crosscomm.TypeText, "other"); err != nil {
+			t.Fatal(err)
 		}
-		if err := <-sent; err != nil || time.Since(began) < time.Second {
-			t.Errorf("it was sent in %v: %v", time.Since(began), err)
+		for _, want := range []string{"from another", "held up"} {
+			if m := <-onOther; m.Text() != want {
+				t.Errorf("got %q, want %q", m.Text(), want)
+			}
 		}
 		if server.Stats().Throttled == 0 || !strings.Contains(logs.String(), "read more slowly") || !strings.Contains(logs.String(), "client_id=fast") {
 			t.Errorf("it is not told: %+v", server.Stats())
+		}
+	})
+}
+
+// Who logs in and out in a loop does not fill the log.
+func TestComingsDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		logs := new(logBuffer)
+		_, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Logger: logs.logger()})
+		defer stop()
+		p := rawOn(t, network, "p")
+		defer p.Close()
+		again := func() {
+			p.write(frameOf("p", "server", "logout", "{}"))
+			p.write(frameOf("p", "server", "login", "{}"))
+			if got := p.read(); !strings.Contains(got, "login_response") {
+				t.Fatalf("got %s", got)
+			}
+		}
+		for range 1000 {
+			again()
+		}
+		lines := strings.Count(logs.String(), "msg=login") + strings.Count(logs.String(), "msg=logout")
+		if lines != 20 {
+			t.Errorf("%d lines", lines)
+		}
+		<-time.After(time.Second)
+		again()
+		if left := fmt.Sprintf("not_logged=%d", 1+2*1000-lines); !strings.Contains(logs.String(), left) {
+			t.Errorf("it does not tell that %s", left)
 		}
 	})
 }

@@ -128,8 +128,8 @@ func (a *arrival) run() {
 // dispatch brings the message that is in data, from which f was scanned, to all
 // listeners that match. It keeps neither: each listener gets a Message of its
 // own. It blocks only if too much of the same sender waits for one of them that
-// drops nothing, until there is room, or the context ends, with which the listeners' work ends too, or
-// the link is closing.
+// drops nothing, until there is room, or the context ends, with which the listeners'
+// work ends too, or the link is closing.
 func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 	t := msgTypeOf(f.Type)
 	list := s.listeners.all()

@@ -32,6 +32,7 @@ type peer struct {
 	credentials *credentials // nil if none are asked for
 	takes       int          // how many bytes a message for it may have; set by the login
 	ponged      atomic.Int64 // when it has last answered a ping, as hub.now has it
+	pinged      int64        // when it was first pinged after its last sign of life; of hub.lookAtSilent
 
 	// Who has logged in here, and what the hub knows of it. Only the reading
 	// goroutine uses id and target; it sets member under the hub's lock.
@@ -145,7 +146,7 @@ func (p *peer) check(t MsgType, f frame.Frame) error {
 
 func (p *peer) refuse(err error) {
 	p.server.stats.refused.Add(1)
-	p.server.stats.warnings.log(p.log(), "a frame was refused", "client_id", p.id, "reason", err)
+	p.server.stats.warnings.warn(p.log(), "a frame was refused", "client_id", p.id, "reason", err)
 }
 
 // gone is called last, with why the connection ended.
@@ -175,7 +176,7 @@ func (p *peer) throttled(frames, bytes int) time.Duration {
 	p.bytes, p.listed = 0, 0
 	if pause > 0 {
 		p.server.stats.throttled.Add(1)
-		p.server.stats.warnings.log(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
+		p.server.stats.warnings.warn(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
 	}
 	return pause
 }

@@ -42,7 +42,8 @@ const (
 // [TrustPin], or by the file [SelfSignedCertFile], see [TrustCA]; in the latter
 // case they must reach the server under one of these names.
 //
-// The directory is made if it is missing; the key is for its owner's eyes only.
+// The directory is made if it is missing; the key is for its owner's eyes only (on
+// Windows for those who may read the directory).
 // If only the certificate is missing, another one is made for the same key, so that
 // its pin stays: delete it to have further hosts in it. If the files are damaged,
 // or the certificate's key is missing, the error says what to delete. Programs

@@ -39,7 +39,7 @@ type server struct {
 	hub      *hub
 	stats    counters
 	upgrader websocket.Upgrader
-	visitors crowd // WebSocket connections
+	visitors *connLimiter // WebSocket connections
 	queues   link.Budget
 	failures failures // logins
 
@@ -78,7 +78,8 @@ func newServer(s *Service) *server {
 	srv := &server{
 		s:        s,
 		hub:      newHub(s),
-		visitors: crowd{most: limits.Connections, mostEach: limits.ConnectionsPerAddress, proxies: s.cfg.TrustedProxies},
+		stats:    newCounters(),
+		visitors: newConnLimiter(s.cfg),
 		failures: failures{perMinute: limits.FailedLogins},
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout:  limits.HeaderTimeout,
@@ -208,22 +209,7 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	var conns sync.WaitGroup
-	limits := srv.s.cfg.Limits
-	others := crowd{most: limits.Connections, mostEach: limits.ConnectionsPerAddress, proxies: srv.s.cfg.TrustedProxies}
-	hs.ConnState = func(conn net.Conn, state http.ConnState) {
-		addr := addrOf(conn.RemoteAddr())
-		switch state {
-		case http.StateNew:
-			conns.Add(1)
-			if why := others.enter(addr); why != "" {
-				srv.turnedAway(addr, string(why))
-				conn.Close()
-			}
-		case http.StateClosed, http.StateHijacked:
-			others.leave(addr)
-			conns.Done()
-		}
-	}
+	hs.ConnState = srv.countConns(&conns)
 	<-run.ready
 	failed := make(chan error, len(on.all))
 	for _, l := range on.all {
@@ -248,6 +234,26 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 	conns.Wait() // net/http lingers for half a second on one that was cut
 	log.Info("stopped", on.addrs()...)
 	return err
+}
+
+// countConns returns what counts the network connections that are no WebSockets, or
+// not yet, and cuts those that are too many. The group has one for each.
+func (srv *server) countConns(conns *sync.WaitGroup) func(net.Conn, http.ConnState) {
+	unupgraded := newConnLimiter(srv.s.cfg)
+	return func(conn net.Conn, state http.ConnState) {
+		addr := addrOf(conn.RemoteAddr())
+		switch state {
+		case http.StateNew:
+			conns.Add(1)
+			if why := unupgraded.enter(addr); why != "" {
+				srv.turnedAway(addr, string(why))
+				conn.Close()
+			}
+		case http.StateClosed, http.StateHijacked:
+			unupgraded.leave(addr)
+			conns.Done()
+		}
+	}
 }
 
 // stop is Service.Stop.
@@ -327,7 +333,7 @@ func (srv *server) beginWork() (*serverRun, error) {
 	run, err := srv.begin()
 	if err != nil {
 		if !errors.Is(err, errStopped) {
-			srv.stats.warnings.log(srv.s.log, "the server cannot start", "error", err)
+			srv.stats.warnings.warn(srv.s.log, "the server cannot start", "error", err)
 		}
 		return nil, err
 	}
@@ -383,7 +389,7 @@ func (srv *server) forward(p *peer, f *link.Frame, from *peer) bool {
 func (srv *server) outcome(p *peer, err error) (queued bool) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
-		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
+		srv.stats.warnings.warn(p.log(), "a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
 	}
 	return err == nil
 }

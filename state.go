@@ -233,7 +233,7 @@ func (f *stateFile) update(h *hub) (err error) {
 // readOthers reads the file if anybody else wrote it since we last did.
 func (f *stateFile) readOthers() (map[string]clientState, error) {
 	info, err := os.Stat(f.path)
-	if err != nil || f.written != nil && os.SameFile(info, f.written) && info.ModTime().Equal(f.written.ModTime()) {
+	if err != nil || sameVersion(info, f.written) {
 		return nil, nil // not there, or ours
 	}
 	states, err := f.read()

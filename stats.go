@@ -1,6 +1,7 @@
 package crosscomm
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,18 @@ type counters struct {
 	turnedAway, failedLogins, throttled, forgotten     atomic.Uint64
 
 	warnings logLimiter // of what hostile or careless clients cause
+	comings  logLimiter // and goings of clients
+}
+
+// How many lines are logged in a second of what clients cause: a hostile client shall
+// not fill the disk. Comings and goings are told while they are not a flood.
+const (
+	warningsPerSecond = 3
+	comingsPerSecond  = 20
+)
+
+func newCounters() counters {
+	return counters{warnings: logLimiter{perSecond: warningsPerSecond}, comings: logLimiter{perSecond: comingsPerSecond}}
 }
 
 // snapshot returns the counters; it lacks what there is now.
@@ -48,26 +61,32 @@ func (c *counters) snapshot() Stats {
 	}
 }
 
-// warningsPerSecond is how many lines are logged in a second of what clients
-// cause; a hostile client shall not fill the disk.
-const warningsPerSecond = 3
-
-// logLimiter logs at most warningsPerSecond lines a second, and with the first
-// one after that how many were left out.
+// logLimiter logs so many lines a second at most, and with the first one after that
+// how many were left out. It may be used concurrently.
 type logLimiter struct {
+	perSecond int
+
 	mu      sync.Mutex
 	second  int64
 	lines   int
 	leftOut int
 }
 
-func (l *logLimiter) log(to *slog.Logger, msg string, args ...any) {
+func (l *logLimiter) warn(to *slog.Logger, msg string, args ...any) {
+	l.log(to, slog.LevelWarn, msg, args...)
+}
+
+func (l *logLimiter) log(to *slog.Logger, level slog.Level, msg string, args ...any) {
+	ctx := context.Background()
+	if !to.Enabled(ctx, level) {
+		return
+	}
 	l.mu.Lock()
 	if now := time.Now().Unix(); now != l.second {
 		l.second, l.lines = now, 0
 	}
 	l.lines++
-	if l.lines > warningsPerSecond {
+	if l.lines > l.perSecond {
 		l.leftOut++
 		l.mu.Unlock()
 		return
@@ -78,5 +97,5 @@ func (l *logLimiter) log(to *slog.Logger, msg string, args ...any) {
 	if leftOut > 0 {
 		args = append(args, "not_logged", leftOut)
 	}
-	to.Warn(msg, args...)
+	to.Log(ctx, level, msg, args...)
 }

@@ -3,7 +3,6 @@ package crosscomm
 import (
 	"crypto/tls"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -92,8 +91,7 @@ func (c *CertificateFiles) Certificate() *tls.Certificate {
 func (c *CertificateFiles) changed() bool {
 	for i, name := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(name)
-		was := c.seen[i]
-		if err != nil || was == nil || !os.SameFile(info, was) || info.Size() != was.Size() || !info.ModTime().Equal(was.ModTime()) {
+		if err != nil || !sameVersion(info, c.seen[i]) {
 			return true
 		}
 	}
@@ -115,19 +113,4 @@ func (c *CertificateFiles) read() error {
 	}
 	c.cert = &cert
 	return nil
-}
-
-// readSeen reads a file, and returns which one that was: what is written into it
-// while it is read makes it another one.
-func readSeen(name string) (data []byte, seen fs.FileInfo, err error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
-	if seen, err = file.Stat(); err != nil {
-		return nil, nil, err
-	}
-	data, err = io.ReadAll(file)
-	return data, seen, err
 }

@@ -6,13 +6,16 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 )
 
@@ -20,14 +23,12 @@ import (
 // logs and of fmt's output; encoding/json writes it.
 type Token string
 
-const hidden = "(hidden)"
-
 // String does not return the token.
 func (t Token) String() string {
 	if t == "" {
 		return ""
 	}
-	return hidden
+	return "(hidden)"
 }
 
 // GoString is String: %#v shall not print the token either.
@@ -39,10 +40,10 @@ func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 const (
 	// anyID stands in a file of tokens for all ids.
 	anyID = "*"
+	// tokensSettled is how old a file must be until what is not in it counts no more.
+	tokensSettled = time.Second
 	// shortToken is up to which length tokens can perhaps be guessed.
 	shortToken = 15
-	// maxTokenFile bounds the bytes of a file of tokens.
-	maxTokenFile = 64 << 20
 )
 
 // tokenDigest stands for a token in memory. It depends on a key that is random, so
@@ -119,8 +120,10 @@ func (t *tokens) digest(token Token) (d tokenDigest) {
 	return d
 }
 
-// refresh reads the file again if it has changed, and reports whether the tokens
-// have. While it cannot be read those that were in it count on.
+// refresh reads the file again if it has changed, and reports whether tokens may be
+// there no more. While it cannot be read those that were in it count on, and so they do
+// while it has only just been written: whoever writes it may be in the middle of that,
+// and many programs begin with an empty file.
 func (t *tokens) refresh() (changed bool) {
 	if t.file == "" {
 		return false
@@ -136,6 +139,14 @@ func (t *tokens) refresh() (changed bool) {
 		return false // that was said
 	}
 	owners, seen, err := t.read()
+	if info != nil && isFresh(info.ModTime()) {
+		if err == nil {
+			t.mu.Lock()
+			t.owners = bothOwners(t.owners, owners)
+			t.mu.Unlock()
+		}
+		return false
+	}
 	if err != nil {
 		t.broken, t.failed = true, info
 		t.log.Error("the file of tokens cannot be read; those that it had before still count", "file", t.file, "error", err)
@@ -149,27 +160,10 @@ func (t *tokens) refresh() (changed bool) {
 	return true
 }
 
-// sameVersion reports whether it is one file, and has not been written between.
-func sameVersion(a, b fs.FileInfo) bool {
-	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
 func (t *tokens) read() (owners map[tokenDigest]tokenOwners, seen fs.FileInfo, err error) {
-	file, err := os.Open(t.file)
+	data, seen, err := readSeen(t.file)
 	if err != nil {
 		return nil, nil, err
-	}
-	defer file.Close()
-	if seen, err = file.Stat(); err != nil {
-		return nil, nil, err
-	}
-	if seen.IsDir() || seen.Size() > maxTokenFile {
-		return nil, nil, fmt.Errorf("%s is no file of tokens: it is a directory, or too large", t.file)
-	}
-	data := make([]byte, seen.Size())
-	n, err := file.ReadAt(data, 0)
-	if n < len(data) {
-		return nil, nil, fmt.Errorf("%s: it was written just now, or cannot be read: %w", t.file, err)
 	}
 	list, err := parseTokens(data)
 	if err != nil {
@@ -192,6 +186,24 @@ func (t *tokens) withOne(list []ownedToken) map[tokenDigest]tokenOwners {
 		owners[digest][entry.id] = true
 	}
 	return owners
+}
+
+// isFresh reports whether a file that was written then may still be being written. A
+// time to come is that of another clock, and says nothing.
+func isFresh(written time.Time) bool {
+	age := time.Since(written)
+	return age >= 0 && age < tokensSettled
+}
+
+// bothOwners returns whom the tokens are for by either.
+func bothOwners(a, b map[tokenDigest]tokenOwners) map[tokenDigest]tokenOwners {
+	both := maps.Clone(a)
+	for digest, owners := range b {
+		ids := maps.Clone(owners)
+		maps.Copy(ids, both[digest])
+		both[digest] = ids
+	}
+	return both
 }
 
 // ownedToken is a line of a file of tokens.
@@ -238,7 +250,7 @@ func parseTokens(data []byte) (list []ownedToken, err error) {
 func checkToken(token Token) error {
 	for _, c := range []byte(token) {
 		if c <= ' ' || c > '~' {
-			return fmt.Errorf("a token must be of ASCII characters without spaces")
+			return errors.New("a token must be of ASCII characters without spaces")
 		}
 	}
 	return nil

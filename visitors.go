@@ -67,9 +67,9 @@ func visitor(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// crowd counts connections, in all and of each address, so that none of these takes
-// the others' place. It may be used concurrently.
-type crowd struct {
+// connLimiter counts connections, in all and of each address, so that none takes the
+// place of others. It may be used concurrently.
+type connLimiter struct {
 	most, mostEach int
 	proxies        []netip.Prefix // which bring others' connections
 
@@ -78,44 +78,48 @@ type crowd struct {
 	each map[netip.Addr]int // without those that are exempt
 }
 
-// crowding is why a connection is one too many.
-type crowding string
+func newConnLimiter(cfg Config) *connLimiter {
+	return &connLimiter{
+		most: cfg.Limits.Connections, mostEach: cfg.Limits.ConnectionsPerAddress, proxies: cfg.TrustedProxies,
+		each: map[netip.Addr]int{},
+	}
+}
+
+// connRefusal is why a connection is one too many.
+type connRefusal string
 
 const (
-	crowdedByAll crowding = "the server has as many connections as it may have"
-	crowdedByOne crowding = "there are as many connections from this address as there may be"
+	tooManyConns       connRefusal = "the server has as many connections as it may have"
+	tooManyFromAddress connRefusal = "there are as many connections from this address as there may be"
 )
 
 // exempt reports whether only the number of all counts. The machine's own programs
 // have other ways to harm it, and proxies bring many.
-func (c *crowd) exempt(addr netip.Addr) bool {
+func (c *connLimiter) exempt(addr netip.Addr) bool {
 	return !addr.IsValid() || addr.IsLoopback() || within(c.proxies, addr)
 }
 
 // enter counts a connection, whose leave must follow also if there is one too many:
 // then it says why.
-func (c *crowd) enter(addr netip.Addr) crowding {
+func (c *connLimiter) enter(addr netip.Addr) connRefusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n++
 	each := 0
 	if !c.exempt(addr) {
-		if c.each == nil {
-			c.each = map[netip.Addr]int{}
-		}
 		c.each[visitor(addr)]++
 		each = c.each[visitor(addr)]
 	}
 	switch {
 	case each > c.mostEach:
-		return crowdedByOne
+		return tooManyFromAddress
 	case c.n > c.most:
-		return crowdedByAll
+		return tooManyConns
 	}
 	return ""
 }
 
-func (c *crowd) leave(addr netip.Addr) {
+func (c *connLimiter) leave(addr netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n--
@@ -128,7 +132,7 @@ func (c *crowd) leave(addr netip.Addr) {
 	}
 }
 
-func (c *crowd) size() int {
+func (c *connLimiter) size() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.n
@@ -164,7 +168,8 @@ func (f *failures) note(addr netip.Addr, now time.Time) {
 }
 
 // makeRoom forgets addresses if there are too many: those with no failures within
-// the last minute, and if that does not do, any.
+// the last minute, and if that does not do, any, until a tenth is free: who fails from
+// ever new addresses shall not have all looked through each time.
 func (f *failures) makeRoom(now time.Time) {
 	if f.each == nil {
 		f.each = map[netip.Addr]*rate.Limiter{}
@@ -178,7 +183,7 @@ func (f *failures) makeRoom(now time.Time) {
 		}
 	}
 	for addr := range f.each {
-		if len(f.each) < mostFailing {
+		if len(f.each) <= mostFailing-mostFailing/10 {
 			return
 		}
 		delete(f.each, addr)

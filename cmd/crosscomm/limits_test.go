@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
+
+	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
@@ -49,6 +52,29 @@ func TestAccessAndLimitFlagErrors(t *testing.T) {
 	start(t, nil, "server", "--origin", "app.example.com").ends(exitUsage, "an origin looks like")
 	start(t, nil, "server", "--max-id-length", "300").ends(exitUsage, "IDLength is 300")
 	start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", t.TempDir(), "--tokens", bad).ends(exitFail, "line 1: there must be a client's id")
+}
+
+// The flags' defaults are those of the library.
+func TestDefaultsOfLimitFlags(t *testing.T) {
+	var c serverCommand
+	parser, err := kong.New(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(nil); err != nil {
+		t.Fatal(err)
+	}
+	var flags crosscomm.Config
+	if err := c.limitFlags.apply(&flags); err != nil {
+		t.Fatal(err)
+	}
+	svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := flags.Limits, svc.Config().Limits; got != want || flags.MaxMessageSize != svc.Config().MaxMessageSize {
+		t.Errorf("the flags have %+v, %d\nthe library %+v, %d", got, flags.MaxMessageSize, want, svc.Config().MaxMessageSize)
+	}
 }
 
 // Limits reach the server.
