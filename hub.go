@@ -223,11 +223,11 @@ func (h *hub) isPresent(id string) bool {
 	return m != nil && h.present(m, h.now())
 }
 
-// broadcast calls the function with the connection of every client that is present
-// now, but that of the sender, and returns how often that reported true.
-func (h *hub) broadcast(sender *peer, now int64, deliver func(*peer) bool) (receivers int) {
+// broadcast calls the function with every client that is present now, and its
+// connection, but that of the sender, and returns how often that reported true.
+func (h *hub) broadcast(sender *peer, now int64, deliver func(*member, *peer) bool) (receivers int) {
 	for _, m := range h.all() {
-		if p := h.connection(m, now); p != nil && p != sender && deliver(p) {
+		if p := h.connection(m, now); p != nil && p != sender && deliver(m, p) {
 			receivers++
 		}
 	}

@@ -34,7 +34,7 @@ type peer struct {
 	ponged      atomic.Int64 // when it has last answered a ping, as hub.now has it
 
 	// Who has logged in here, and what the hub knows of it. Only the reading
-	// goroutine uses id and target; it sets member under the hub's lock.
+	// goroutine uses these; it sets member under the hub's lock.
 	id     string
 	member *member
 	target *member // whom the last message was for; messages often come in rows
@@ -192,8 +192,8 @@ func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 		p.dispatch(data, f)
 	case string(f.To) == All:
 		out := p.link.NewFrame(data)
-		receivers = p.server.hub.broadcast(p, p.now, func(to *peer) bool {
-			return p.fits(to, len(data)) && p.server.forward(to, &out, p)
+		receivers = p.server.hub.broadcast(p, p.now, func(m *member, to *peer) bool {
+			return p.fits(m, to, len(data)) && p.server.forward(to, &out, p)
 		})
 		p.dispatch(data, f)
 	default:
@@ -215,7 +215,7 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
 	for to := hub.target(m, p.now); to != nil; {
-		if !p.fits(to, len(data)) {
+		if !p.fits(m, to, len(data)) {
 			return false
 		}
 		out := p.link.NewFrame(data)
@@ -230,13 +230,13 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 	return false
 }
 
-// fits reports whether a message is not too large for who is to get it, whose link
-// it would end.
-func (p *peer) fits(to *peer, size int) bool {
+// fits reports whether a message is not too large for the connection of who is to get
+// it, which it would end.
+func (p *peer) fits(m *member, to *peer, size int) bool {
 	if size <= to.takes {
 		return true
 	}
-	p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q, which takes %d", size, to.member.id, to.takes))
+	p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q, which takes %d", size, m.id, to.takes))
 	return false
 }
 
