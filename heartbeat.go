@@ -34,7 +34,7 @@ func (h *hub) lookAtSilent() {
 		}
 		if m.timedOut.CompareAndSwap(false, true) {
 			noted = true
-			h.s.log.Warn("a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
+			h.s.server.stats.presence.log(h.s.log, "a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
 		}
 		if silent := time.Duration(now - max(m.lastSeen.Load(), p.ponged.Load())); silent < 2*patience {
 			p.link.Ping()

@@ -2,6 +2,7 @@ package crosscomm
 
 import (
 	"container/list"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -164,7 +165,7 @@ func (h *hub) logout(p *peer, err error) {
 	}
 	h.mu.Unlock()
 	if mine {
-		p.log().Info("logout", "client_id", p.id, "reason", err)
+		p.logPresence(slog.LevelInfo, "logout", "client_id", p.id, "reason", err)
 	}
 }
 
@@ -188,7 +189,7 @@ func (h *hub) alive(p *peer, now int64) {
 		m.lastSeen.Store(now)
 	}
 	if m.timedOut.Load() && m.timedOut.CompareAndSwap(true, false) {
-		p.log().Info("a client that had timed out is back", "client_id", p.id)
+		p.logPresence(slog.LevelInfo, "a client that had timed out is back", "client_id", p.id)
 		h.markChanged()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -351,4 +352,30 @@ func TestLimitErrors(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
+}
+
+// One connection that logs in and out as fast as it can does not fill the log.
+func TestLoginsDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		logs := new(logBuffer)
+		cfg := crosscomm.Config{NoStateFile: true, Logger: slog.New(slog.NewTextHandler(logs, nil))}
+		_, stop := serveOn(t, network, cfg)
+		p := rawOn(t, network, "p")
+		go p.discard()
+		for range 200 {
+			p.write(frameOf("p", "server", "logout", "{}"))
+			p.write(frameOf("p", "server", "login", "{}"))
+		}
+		synctest.Wait()
+		if n := strings.Count(logs.String(), "client_id=p"); n != 20 {
+			t.Errorf("there are %d lines of logins and logouts", n)
+		}
+		<-time.After(time.Second)
+		p.Close()
+		stop()
+		if !strings.Contains(logs.String(), "msg=logout") || !strings.Contains(logs.String(), "not_logged=381") {
+			t.Error("the log does not tell how many were left out")
+		}
+	})
 }

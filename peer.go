@@ -55,6 +55,11 @@ type peer struct {
 // when it is needed: most connections are quiet.
 func (p *peer) log() *slog.Logger { return p.server.s.log.With("remote", fmt.Sprint(p.remote)) }
 
+// logPresence logs that somebody comes or goes.
+func (p *peer) logPresence(level slog.Level, msg string, args ...any) {
+	p.server.stats.presence.logAt(p.log(), level, msg, args...)
+}
+
 // debug logs what happens all the time.
 func (p *peer) debug(msg string, args ...any) {
 	if p.isVerbose() {

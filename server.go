@@ -90,6 +90,7 @@ func newServer(s *Service) *server {
 	}
 	srv.upgrader.CheckOrigin = srv.allowsOrigin
 	srv.queues.Limit(limits.QueuedBytesInAll)
+	srv.stats.presence.most = presencePerSecond
 	return srv
 }
 
@@ -383,7 +384,7 @@ func (srv *server) forward(p *peer, f *link.Frame, from *peer) bool {
 func (srv *server) outcome(p *peer, err error) (queued bool) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
-		p.log().Warn("a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
+		srv.stats.presence.log(p.log(), "a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
 	}
 	return err == nil
 }

@@ -1,6 +1,8 @@
 package crosscomm
 
 import (
+	"cmp"
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -30,6 +32,7 @@ type counters struct {
 	turnedAway, failedLogins, throttled, forgotten     atomic.Uint64
 
 	warnings logLimiter // of what hostile or careless clients cause
+	presence logLimiter // of who comes and goes
 }
 
 // snapshot returns the counters; it lacks what there is now.
@@ -48,26 +51,34 @@ func (c *counters) snapshot() Stats {
 	}
 }
 
-// warningsPerSecond is how many lines are logged in a second of what clients
-// cause; a hostile client shall not fill the disk.
-const warningsPerSecond = 3
+// A hostile client shall not fill the disk: warningsPerSecond is how many lines are
+// logged in a second of what clients cause, and presencePerSecond how many of their
+// logins and logouts, which one connection can repeat as fast as it sends.
+const warningsPerSecond, presencePerSecond = 3, 20
 
-// logLimiter logs at most warningsPerSecond lines a second, and with the first
-// one after that how many were left out.
+// logLimiter logs at most so many lines a second, and with the first one after that
+// how many were left out.
 type logLimiter struct {
+	most int // warningsPerSecond if 0
+
 	mu      sync.Mutex
 	second  int64
 	lines   int
 	leftOut int
 }
 
+// log logs a warning.
 func (l *logLimiter) log(to *slog.Logger, msg string, args ...any) {
+	l.logAt(to, slog.LevelWarn, msg, args...)
+}
+
+func (l *logLimiter) logAt(to *slog.Logger, level slog.Level, msg string, args ...any) {
 	l.mu.Lock()
 	if now := time.Now().Unix(); now != l.second {
 		l.second, l.lines = now, 0
 	}
 	l.lines++
-	if l.lines > warningsPerSecond {
+	if l.lines > cmp.Or(l.most, warningsPerSecond) {
 		l.leftOut++
 		l.mu.Unlock()
 		return
@@ -78,5 +89,5 @@ func (l *logLimiter) log(to *slog.Logger, msg string, args ...any) {
 	if leftOut > 0 {
 		args = append(args, "not_logged", leftOut)
 	}
-	to.Warn(msg, args...)
+	to.Log(context.Background(), level, msg, args...)
 }
