@@ -379,3 +379,30 @@ func TestLoginsDoNotFillTheLog(t *testing.T) {
 		}
 	})
 }
+
+// Requests for lists of clients that come in at once are not answered at once.
+func TestListsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Limits: crosscomm.Limits{MessagesPerSecond: 10}})
+		defer stop()
+		p := rawOn(t, network, "p")
+		defer p.Close()
+		for _, id := range []string{"a", "b", "c"} {
+			defer rawOn(t, network, id).Close()
+		}
+		go p.discard()
+		before := server.Stats().Delivered
+		list := frameOf("p", "server", "list_clients", "{}")
+		if _, err := p.NetConn().Write(testkit.Burst(list, list, list, list, list, list, list, list)); err != nil {
+			t.Fatal(err)
+		}
+		for second, want := range []uint64{3, 5, 8} { // of 4 clients each
+			synctest.Wait()
+			if got := server.Stats().Delivered - before; got != want {
+				t.Errorf("after %d s there are %d answers, want %d", second, got, want)
+			}
+			<-time.After(time.Second)
+		}
+	})
+}

@@ -43,10 +43,8 @@ type peer struct {
 	now                 int64 // of the hub's clock; 0 for not looked at yet
 	received, delivered uint64
 
-	// What it has brought since it was last throttled: bytes after inflation, and as
-	// many messages as the lists of clients were long.
-	bytes, listed int
-	throttle      throttle
+	bytes    int // that it has brought since it was last throttled, after inflation
+	throttle throttle
 
 	handling sync.Mutex // held while a message is handled
 }
@@ -176,8 +174,14 @@ func (p *peer) endBurst() {
 // throttled says how long nothing more is taken, after frames and bytes have come on
 // the wire.
 func (p *peer) throttled(frames, bytes int) time.Duration {
-	pause := p.throttle.take(&p.server.s.cfg.Limits, frames+p.listed, max(bytes, p.bytes))
-	p.bytes, p.listed = 0, 0
+	pause := p.slowDown(frames, max(bytes, p.bytes))
+	p.bytes = 0
+	return pause
+}
+
+// slowDown counts what this client has had done, and says how long nothing more is.
+func (p *peer) slowDown(messages, bytes int) time.Duration {
+	pause := p.throttle.take(&p.server.s.cfg.Limits, messages, bytes)
 	if pause > 0 {
 		p.server.stats.throttled.Add(1)
 		p.server.stats.warnings.log(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
