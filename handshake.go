@@ -20,8 +20,10 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if !forEndpoint { // which has limits of its own
 		boundBody(w, r, srv.s.cfg.Limits.HeaderTimeout)
 	}
+	answerTime := srv.s.cfg.Limits.HeaderTimeout
 	if strings.HasPrefix(r.URL.Path, reservedPrefix) && !upgrade {
 		http.NotFound(w, r)
+		finishAnswer(w, answerTime)
 		return
 	}
 	if !upgrade && !forEndpoint {
@@ -32,11 +34,13 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 			scheme = "wss"
 		}
 		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server %s://%s%s\n", scheme, r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
+		finishAnswer(w, answerTime)
 		return
 	}
 	run, err := srv.enter()
 	if err != nil {
 		http.Error(w, "The server cannot serve this now; its log says why.", http.StatusServiceUnavailable)
+		finishAnswer(w, answerTime)
 		return
 	}
 	if forEndpoint {
@@ -44,7 +48,9 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		srv.serveEndpoint(run, w, r)
 		return
 	}
-	srv.serveWebSocket(run, w, r)
+	if !srv.serveWebSocket(run, w, r) {
+		finishAnswer(w, answerTime)
+	}
 }
 
 // boundBody bounds the time for the body of a request, which nobody wants. Net/http
@@ -55,9 +61,20 @@ func boundBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
 	}
 }
 
-// serveWebSocket makes the handshake, and has the connection served. It calls
-// work.Done of the run when there is none, or that has ended.
-func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http.Request) {
+// finishAnswer sends a short answer within that time after boundBody's, if there is a
+// body: to a client that asks again and again, and reads no answer, net/http would
+// write for ever.
+func finishAnswer(w http.ResponseWriter, timeout time.Duration) {
+	limit := http.NewResponseController(w)
+	_ = limit.SetWriteDeadline(time.Now().Add(2 * timeout))
+	_ = limit.Flush()
+	_ = limit.SetWriteDeadline(time.Time{}) // the connection may go on to other handlers
+}
+
+// serveWebSocket makes the handshake, has the connection served, and reports true; or
+// it answers why not. It calls work.Done of the run when there is no connection, or
+// that has ended.
+func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http.Request) bool {
 	addr := visitorAddr(r, srv.s.cfg.TrustedProxies)
 	why := srv.visitors.enter(addr)
 	var p *peer
@@ -73,10 +90,10 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 			status = http.StatusTooManyRequests
 		}
 		srv.turnAway(w, addr, status, string(why))
-		return
+		return false
 	}
 	if p = srv.handshake(run, w, r, addr); p == nil {
-		return
+		return false
 	}
 	// On a goroutine of its own, for that of net/http holds much memory that is
 	// needed no more.
@@ -85,6 +102,7 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 		defer srv.visitors.leave(addr)
 		srv.servePeer(p)
 	}()
+	return true
 }
 
 // handshake answers one, and returns nil if it is refused.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -405,4 +406,21 @@ func TestListsAtOnce(t *testing.T) {
 			<-time.After(time.Second)
 		}
 	})
+}
+
+// Who asks on and on, and reads no answer, is cut.
+func TestAnswersThatNobodyReads(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: 100 * time.Millisecond}})
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	for _, request := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET /_crosscomm/ HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n"} {
+		conn := dialTCP(t, server.addr)
+		_ = conn.SetWriteDeadline(time.Now().Add(testkit.Patience))
+		many, err := []byte(strings.Repeat(request, 1000)), error(nil)
+		for err == nil {
+			_, err = conn.Write(many)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%.30q: the server still waits for its answers to be read", request)
+		}
+	}
 }
