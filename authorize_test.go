@@ -300,6 +300,22 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// A page in somebody's browser cannot have his address kept out.
+func TestOriginsAreNoFailures(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{FailedLogins: 1}})
+	for range 3 {
+		if _, resp := shakeHands(t, server.url(), http.Header{"Origin": {"https://evil.example"}}); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("got %v", resp.Status)
+		}
+	}
+	if p, resp := shakeHands(t, server.url(), bearer(goodToken)); p == nil {
+		t.Errorf("got %v", resp.Status)
+	}
+	if stats := server.Stats(); stats.FailedLogins != 0 || stats.TurnedAway != 3 {
+		t.Errorf("%+v", stats)
+	}
+}
+
 // Too many failures keep an address out, whatever it brings then, and no other.
 func TestFailedLogins(t *testing.T) {
 	logs := new(logBuffer)

@@ -111,6 +111,12 @@ func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Requ
 		srv.turnAway(w, addr, http.StatusTooManyRequests, "too many logins from this address have failed; it may try again in a minute")
 		return nil
 	}
+	// Before the token: a page of anywhere must not use up the failures of those who
+	// look at it.
+	if !srv.allowsOrigin(r) {
+		srv.turnAway(w, addr, http.StatusForbidden, "pages of this origin may not connect")
+		return nil
+	}
 	with, err := srv.authenticate(run, r)
 	if err != nil {
 		srv.loginFailed(addr)

