@@ -78,12 +78,14 @@ func TestHalfOpenLimit(t *testing.T) {
 func TestStalledBody(t *testing.T) {
 	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: 100 * time.Millisecond}})
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-	for want, request := range map[string]string{
-		"426": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
-		"404": "POST /_crosscomm/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
-		"401": "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 1000\r\n\r\n",
-		"408": "GET / HTTP/1.1\r\nHost: x\r\n",
+	for _, try := range [][2]string{
+		{"426", "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"},
+		{"426", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"},
+		{"404", "POST /_crosscomm/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"401", "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 1000\r\n\r\n"},
+		{"408", "GET / HTTP/1.1\r\nHost: x\r\n"},
 	} {
+		want, request := try[0], try[1]
 		conn := dialTCP(t, server.addr)
 		if _, err := conn.Write([]byte(request)); err != nil {
 			t.Fatal(err)

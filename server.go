@@ -207,6 +207,8 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Net/http's own answer to OPTIONS * waits for the body for ever.
+		DisableGeneralOptionsHandler: true,
 	}
 	var conns sync.WaitGroup
 	limits := srv.s.cfg.Limits
