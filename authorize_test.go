@@ -190,10 +190,15 @@ func TestBadTokenFile(t *testing.T) {
 		`line 2: the client id "all"`:     "a b\nall secret\n",
 		"line 1: a token must be of":      "robot gehe\u00efm\n",
 		"line 1: the client id has the i": "ro\u202ebot secret\n",
+		"is no file of tokens":            "",
 		"line 3":                          "a b\n\n" + strings.Repeat("x", 100_000) + " secret\n",
 	} {
 		path := filepath.Join(dir, "tokens")
-		writeTokens(t, path, text)
+		if text == "" {
+			path = os.DevNull
+		} else {
+			writeTokens(t, path, text)
+		}
 		svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, Port: crosscomm.AnyPort, IP: "127.0.0.1", NoStateFile: true, TokenFile: path})
 		if err != nil {
 			t.Fatal(err)

@@ -155,7 +155,7 @@ func sameVersion(a, b fs.FileInfo) bool {
 }
 
 func (t *tokens) read() (owners map[tokenDigest]tokenOwners, seen fs.FileInfo, err error) {
-	file, err := os.Open(t.file)
+	file, err := os.OpenFile(t.file, os.O_RDONLY|openNonblocking, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,8 +163,8 @@ func (t *tokens) read() (owners map[tokenDigest]tokenOwners, seen fs.FileInfo, e
 	if seen, err = file.Stat(); err != nil {
 		return nil, nil, err
 	}
-	if seen.IsDir() || seen.Size() > maxTokenFile {
-		return nil, nil, fmt.Errorf("%s is no file of tokens: it is a directory, or too large", t.file)
+	if !seen.Mode().IsRegular() || seen.Size() > maxTokenFile {
+		return nil, nil, fmt.Errorf("%s is no file of tokens: it is a directory, a pipe or a device, or too large", t.file)
 	}
 	data := make([]byte, seen.Size())
 	n, err := file.ReadAt(data, 0)
