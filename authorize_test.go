@@ -114,6 +114,22 @@ func TestClientToken(t *testing.T) {
 	}
 }
 
+// A token that stands in a client's address is neither logged nor told in errors.
+func TestTokenInURL(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Token: goodToken})
+	logs := new(logBuffer)
+	for token, ok := range map[string]bool{goodToken: true, "not-" + goodToken: false} {
+		c := newClient(t, "", "a", crosscomm.Config{URL: server.url() + "?token=" + token, Logger: logs.logger()})
+		err := c.Login(testContext(t))
+		if (err == nil) != ok || strings.Contains(fmt.Sprint(err), token) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if text := logs.String(); strings.Contains(text, goodToken) || !strings.Contains(text, server.url()) {
+		t.Errorf("the log is %s", text)
+	}
+}
+
 // A token for each client: only with its own id, more than one, ids with spaces;
 // and what the file says later counts from then on, for those too who are there.
 func TestTokenFile(t *testing.T) {

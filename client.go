@@ -103,7 +103,7 @@ func (r *clientRun) begin(ctx context.Context) error {
 		r.cancel()
 		r.client.s.endTransfers(&r.work)
 		close(r.done)
-		return fmt.Errorf("crosscomm: Login to %s: %w", r.client.s.cfg.URL, err)
+		return fmt.Errorf("crosscomm: Login to %s: %w", withoutQuery(r.client.s.cfg.URL), err)
 	}
 	r.up(first)
 	go r.loop(first)
@@ -217,7 +217,7 @@ func (r *clientRun) set(current *session, gaveUp error) {
 func (r *clientRun) up(current *session) {
 	r.set(current, nil)
 	s := r.client.s
-	s.log.Info("logged in", "url", s.cfg.URL, "client_id", s.cfg.ClientID)
+	s.log.Info("logged in", "url", withoutQuery(s.cfg.URL), "client_id", s.cfg.ClientID)
 	if f := s.cfg.OnUp; f != nil {
 		s.event(f)
 	}
