@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -391,6 +392,48 @@ func TestFailedLogins(t *testing.T) {
 	}
 	if stats := server.Stats(); stats.FailedLogins != 9 {
 		t.Errorf("%+v", stats)
+	}
+}
+
+// Guesses that are made all at once count as those made one after the other.
+func TestFailedLoginsAtOnce(t *testing.T) {
+	const wrong = 5
+	var asked sync.WaitGroup
+	asked.Add(wrong + 1)
+	failed := make(chan struct{})
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLogins: 2}, Authorize: func(r *http.Request, _ string) error {
+		asked.Done()
+		asked.Wait()
+		if r.URL.Query().Get("token") == "right" {
+			<-failed
+			return nil
+		}
+		return errors.New("wrong")
+	}})
+	status := make(chan int, wrong+1)
+	guess := func(token string) {
+		conn, resp, err := websocket.DefaultDialer.DialContext(testContext(t), server.url()+"?token="+token, nil)
+		if err == nil {
+			conn.Close()
+		}
+		status <- resp.StatusCode
+	}
+	for range wrong {
+		go guess("wrong")
+	}
+	go guess("right")
+	testkit.Eventually(t, "the others have failed", func() bool { return server.Stats().FailedLogins == wrong })
+	close(failed)
+	var busy int
+	for range wrong + 1 {
+		if got := testkit.Receive(t, status); got == http.StatusTooManyRequests {
+			busy++
+		} else if got != http.StatusUnauthorized {
+			t.Errorf("got %d", got)
+		}
+	}
+	if busy < 2 { // two may fail at the same moment
+		t.Errorf("%d were told to wait", busy)
 	}
 }
 

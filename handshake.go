@@ -107,8 +107,9 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 
 // handshake answers one, and returns nil if it is refused.
 func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Request, addr netip.Addr) *peer {
+	const tooMany = "too many logins from this address have failed; it may try again in a minute"
 	if srv.failures.tooMany(addr, time.Now()) {
-		srv.turnAway(w, addr, http.StatusTooManyRequests, "too many logins from this address have failed; it may try again in a minute")
+		srv.turnAway(w, addr, http.StatusTooManyRequests, tooMany)
 		return nil
 	}
 	// Before the token: a page of anywhere must not use up the failures of those who
@@ -118,8 +119,17 @@ func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Requ
 		return nil
 	}
 	with, err := srv.authenticate(run, r)
+	// Again, for Config.Authorize may take long: whoever asks a thousand times at once
+	// must not learn more than who asks one time after the other.
+	late := srv.failures.tooMany(addr, time.Now())
 	if err != nil {
 		srv.loginFailed(addr)
+	}
+	if late {
+		srv.turnAway(w, addr, http.StatusTooManyRequests, tooMany)
+		return nil
+	}
+	if err != nil {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		srv.turnAway(w, addr, http.StatusUnauthorized, err.Error())
 		return nil
