@@ -29,14 +29,20 @@ func (h *hub) lookAtSilent() {
 	var noted bool
 	for _, m := range h.all() {
 		p := m.peer.Load()
-		if p == nil || h.present(m, now) {
+		if p == nil {
+			continue
+		}
+		if h.present(m, now) {
+			if p.readAgain.Load() > now {
+				p.link.Ping() // if it has vanished, writing tells
+			}
 			continue
 		}
 		if m.timedOut.CompareAndSwap(false, true) {
 			noted = true
 			h.s.server.stats.presence.log(h.s.log, "a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
 		}
-		if silent := time.Duration(now - max(m.lastSeen.Load(), p.ponged.Load())); silent < 2*patience {
+		if silent := time.Duration(now - max(m.lastSeen.Load(), p.ponged.Load(), p.readAgain.Load())); silent < 2*patience {
 			p.link.Ping()
 		} else {
 			p.link.Close(CloseSilent, "no sign of life", closeTimeout)

@@ -80,12 +80,14 @@ func (m *member) seen(at instant) time.Time {
 }
 
 // connection returns the connection over which frames for the member can be
-// delivered, or nil.
+// delivered, or nil. A client whose throttle pauses gives no sign of life because
+// it is not read.
 func (h *hub) connection(m *member, now int64) *peer {
-	if now-m.lastSeen.Load() >= int64(h.s.cfg.HeartbeatTimeout) {
+	p, patience := m.peer.Load(), int64(h.s.cfg.HeartbeatTimeout)
+	if now-m.lastSeen.Load() >= patience && (p == nil || now-p.readAgain.Load() >= patience) {
 		return nil
 	}
-	return m.peer.Load()
+	return p
 }
 
 // present reports whether there is one.

@@ -166,6 +166,35 @@ func TestPingRate(t *testing.T) {
 	})
 }
 
+// Who is read more slowly is not taken for silent: it stays, and gets its messages.
+func TestThrottledIsNotSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, HeartbeatInterval: time.Second, HeartbeatTimeout: 3 * time.Second,
+			Limits: crosscomm.Limits{MessagesPerSecond: 1}})
+		defer stop()
+		p := rawOn(t, network, "p")
+		defer p.Close()
+		p.SetPingHandler(func(string) error { return nil }) // to answer would wait for the pause
+		beat := frameOf("p", "server", "heartbeat", "{}")
+		if _, err := p.NetConn().Write(testkit.Burst(slices.Repeat([]string{beat}, 20)...)); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(15 * time.Second)
+		if err := server.SendMessage(context.Background(), "still there?", crosscomm.TypeText, "p"); err != nil {
+			t.Error(err)
+		}
+		if got := p.read(); !strings.Contains(got, "still there?") {
+			t.Errorf("got %s", got)
+		}
+		go p.discard()
+		<-time.After(30 * time.Second) // it has said nothing since it is read again
+		if online := server.GetOnlineClients(); len(online) != 0 {
+			t.Errorf("online: %v", online)
+		}
+	})
+}
+
 // The same for bytes, and for lists of clients, each of which counts for as many
 // messages as it has clients.
 func TestByteAndListRates(t *testing.T) {

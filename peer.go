@@ -32,6 +32,7 @@ type peer struct {
 	credentials *credentials // nil if none are asked for
 	takes       int          // how many bytes a message for it may have; set by the login
 	ponged      atomic.Int64 // when it has last answered a ping, as hub.now has it
+	readAgain   atomic.Int64 // when the last pause of its throttle ends, or has ended, the same
 
 	// Who has logged in here, and what the hub knows of it. Only the reading
 	// goroutine uses these; it sets member under the hub's lock.
@@ -183,6 +184,7 @@ func (p *peer) throttled(frames, bytes int) time.Duration {
 func (p *peer) slowDown(messages, bytes int) time.Duration {
 	pause := p.throttle.take(&p.server.s.cfg.Limits, messages, bytes)
 	if pause > 0 {
+		p.readAgain.Store(p.server.hub.now() + int64(pause))
 		p.server.stats.throttled.Add(1)
 		p.server.stats.warnings.log(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
 	}
