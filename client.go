@@ -19,7 +19,8 @@ var errLoggedOut = fmt.Errorf("%w: logged out", ErrNotConnected)
 // client is the client role of a Service. From Login to Logout, or until it
 // gives up, it has a run, which has a session while the link is up.
 type client struct {
-	s *Service
+	s        *Service
+	warnings logLimiter // of what the server sends
 
 	mu  sync.Mutex
 	run *clientRun // the last one, or nil
