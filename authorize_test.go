@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -114,6 +115,22 @@ func TestClientToken(t *testing.T) {
 	}
 }
 
+// A token that stands in a client's address is neither logged nor told in errors.
+func TestTokenInURL(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Token: goodToken})
+	logs := new(logBuffer)
+	for token, ok := range map[string]bool{goodToken: true, "not-" + goodToken: false} {
+		c := newClient(t, "", "a", crosscomm.Config{URL: server.url() + "?token=" + token, Logger: logs.logger()})
+		err := c.Login(testContext(t))
+		if (err == nil) != ok || strings.Contains(fmt.Sprint(err), token) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if text := logs.String(); strings.Contains(text, goodToken) || !strings.Contains(text, server.url()) {
+		t.Errorf("the log is %s", text)
+	}
+}
+
 // A token for each client: only with its own id, more than one, ids with spaces;
 // and what the file says later counts from then on, for those too who are there.
 func TestTokenFile(t *testing.T) {
@@ -192,10 +209,15 @@ func TestBadTokenFile(t *testing.T) {
 		`line 2: the client id "all"`:     "a b\nall secret\n",
 		"line 1: a token must be of":      "robot gehe\u00efm\n",
 		"line 1: the client id has the i": "ro\u202ebot secret\n",
+		"is no file of tokens":            "",
 		"line 3":                          "a b\n\n" + strings.Repeat("x", 100_000) + " secret\n",
 	} {
 		path := filepath.Join(dir, "tokens")
-		writeTokens(t, path, text)
+		if text == "" {
+			path = os.DevNull
+		} else {
+			writeTokens(t, path, text)
+		}
 		svc, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, Port: crosscomm.AnyPort, IP: "127.0.0.1", NoStateFile: true, TokenFile: path})
 		if err != nil {
 			t.Fatal(err)
@@ -327,6 +349,22 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// A page in somebody's browser cannot have his address kept out.
+func TestOriginsAreNoFailures(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{FailedLogins: 1}})
+	for range 3 {
+		if _, resp := shakeHands(t, server.url(), http.Header{"Origin": {"https://evil.example"}}); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("got %v", resp.Status)
+		}
+	}
+	if p, resp := shakeHands(t, server.url(), bearer(goodToken)); p == nil {
+		t.Errorf("got %v", resp.Status)
+	}
+	if stats := server.Stats(); stats.FailedLogins != 0 || stats.TurnedAway != 3 {
+		t.Errorf("%+v", stats)
+	}
+}
+
 // Too many failures keep an address out, whatever it brings then, and no other.
 func TestFailedLogins(t *testing.T) {
 	logs := new(logBuffer)
@@ -381,6 +419,48 @@ func TestFailedLogins(t *testing.T) {
 	}
 	if stats := server.Stats(); stats.FailedLogins != 9 {
 		t.Errorf("%+v", stats)
+	}
+}
+
+// Guesses that are made all at once count as those made one after the other.
+func TestFailedLoginsAtOnce(t *testing.T) {
+	const wrong = 5
+	var asked sync.WaitGroup
+	asked.Add(wrong + 1)
+	failed := make(chan struct{})
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLogins: 2}, Authorize: func(r *http.Request, _ string) error {
+		asked.Done()
+		asked.Wait()
+		if r.URL.Query().Get("token") == "right" {
+			<-failed
+			return nil
+		}
+		return errors.New("wrong")
+	}})
+	status := make(chan int, wrong+1)
+	guess := func(token string) {
+		conn, resp, err := websocket.DefaultDialer.DialContext(testContext(t), server.url()+"?token="+token, nil)
+		if err == nil {
+			conn.Close()
+		}
+		status <- resp.StatusCode
+	}
+	for range wrong {
+		go guess("wrong")
+	}
+	go guess("right")
+	testkit.Eventually(t, "the others have failed", func() bool { return server.Stats().FailedLogins == wrong })
+	close(failed)
+	var busy int
+	for range wrong + 1 {
+		if got := testkit.Receive(t, status); got == http.StatusTooManyRequests {
+			busy++
+		} else if got != http.StatusUnauthorized {
+			t.Errorf("got %d", got)
+		}
+	}
+	if busy < 2 { // two may fail at the same moment
+		t.Errorf("%d were told to wait", busy)
 	}
 }
 

@@ -19,7 +19,8 @@ var errLoggedOut = fmt.Errorf("%w: logged out", ErrNotConnected)
 // client is the client role of a Service. From Login to Logout, or until it
 // gives up, it has a run, which has a session while the link is up.
 type client struct {
-	s *Service
+	s        *Service
+	warnings logLimiter // of what the server sends
 
 	mu  sync.Mutex
 	run *clientRun // the last one, or nil
@@ -47,7 +48,9 @@ type clientRun struct {
 	gaveUp   error         // why there will be no session any more
 }
 
-func newClient(s *Service) *client { return &client{s: s} }
+func newClient(s *Service) *client {
+	return &client{s: s, warnings: logLimiter{perSecond: warningsPerSecond}}
+}
 
 func (c *client) lastRun() *clientRun {
 	c.mu.Lock()
@@ -103,7 +106,7 @@ func (r *clientRun) begin(ctx context.Context) error {
 		r.cancel()
 		r.client.s.endTransfers(&r.work)
 		close(r.done)
-		return fmt.Errorf("crosscomm: Login to %s: %w", r.client.s.cfg.URL, err)
+		return fmt.Errorf("crosscomm: Login to %s: %w", withoutQuery(r.client.s.cfg.URL), err)
 	}
 	r.up(first)
 	go r.loop(first)
@@ -217,7 +220,7 @@ func (r *clientRun) set(current *session, gaveUp error) {
 func (r *clientRun) up(current *session) {
 	r.set(current, nil)
 	s := r.client.s
-	s.log.Info("logged in", "url", s.cfg.URL, "client_id", s.cfg.ClientID)
+	s.log.Info("logged in", "url", withoutQuery(s.cfg.URL), "client_id", s.cfg.ClientID)
 	if f := s.cfg.OnUp; f != nil {
 		s.event(f)
 	}

@@ -74,20 +74,18 @@ func (p *peer) listClients(f frame.Frame) {
 	onlyOnline := wantsOnlyOnline(f.Content)
 	list := ClientList{Clients: p.server.hub.list(onlyOnline), OnlyShowOnline: onlyOnline}
 	list.TotalCount = len(list.Clients)
+	limit := min(p.server.s.cfg.MaxMessageSize, p.takes)
+	most := limit / leastListed
+	if list.TotalCount > most { // to write them all would cost too much
+		sortByPresence(list.Clients)
+		list.Clients = list.Clients[:most]
+	}
 	response, err := p.server.listResponse(p.id, list)
-	p.listed += list.TotalCount
-	if limit := min(p.server.s.cfg.MaxMessageSize, p.takes); err == nil && len(response) > limit {
-		// It would cost the receiver its link. Those who are online come
-		// first, then those seen last; total_count tells that some are missing.
-		slices.SortStableFunc(list.Clients, func(a, b ClientInfo) int {
-			if a.Online != b.Online {
-				if a.Online {
-					return -1
-				}
-				return 1
-			}
-			return b.LastHeartbeat.Compare(a.LastHeartbeat)
-		})
+	if err == nil && len(response) > limit {
+		// It would cost the receiver its link; total_count tells that some are missing.
+		if list.TotalCount <= most {
+			sortByPresence(list.Clients)
+		}
 		for err == nil && len(response) > limit && len(list.Clients) > 0 {
 			list.Clients = list.Clients[:int(float64(len(list.Clients))*float64(limit)/float64(len(response))*0.95)]
 			response, err = p.server.listResponse(p.id, list)
@@ -99,6 +97,26 @@ func (p *peer) listClients(f frame.Frame) {
 		return
 	}
 	p.server.tell(p, response)
+	// Not only when the input is used up, as for messages: there may be hundreds of
+	// requests in it.
+	p.link.Flush()
+	p.link.Pause(p.slowDown(list.TotalCount, 0))
+}
+
+// leastListed is how many bytes a client takes at least in a list.
+const leastListed = len(`{"client_id":"x","status":"online","last_heartbeat":0,"login_time":null},`)
+
+// sortByPresence has those who are online come first, and then those seen last.
+func sortByPresence(list []ClientInfo) {
+	slices.SortStableFunc(list, func(a, b ClientInfo) int {
+		if a.Online != b.Online {
+			if a.Online {
+				return -1
+			}
+			return 1
+		}
+		return b.LastHeartbeat.Compare(a.LastHeartbeat)
+	})
 }
 
 func (srv *server) listResponse(to string, list ClientList) ([]byte, error) {

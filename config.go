@@ -392,9 +392,9 @@ func (c *Config) checkClient() error {
 	case err != nil:
 		return fmt.Errorf("URL: %w", err)
 	case u.Scheme != "ws" && u.Scheme != "wss", u.Host == "":
-		return fmt.Errorf("URL is %q; it must look like ws://host:port/path", c.URL)
+		return fmt.Errorf("URL is %q; it must look like ws://host:port/path", withoutQuery(c.URL))
 	case u.Scheme == "ws" && c.TLS != nil:
-		return fmt.Errorf("TLS is set, but the URL %q is without: it must begin with wss", c.URL)
+		return fmt.Errorf("TLS is set, but the URL %q is without: it must begin with wss", withoutQuery(c.URL))
 	}
 	return nil
 }

@@ -93,6 +93,13 @@ func answerError(resp *http.Response) error {
 	return err
 }
 
+// withoutQuery returns the part of a URL that logs and errors may tell: behind it there
+// may be a token.
+func withoutQuery(url string) string {
+	before, _, _ := strings.Cut(url, "?")
+	return before
+}
+
 // open opens a network connection.
 func (c *client) open(ctx context.Context, network, addr string) (net.Conn, error) {
 	if dial := c.s.cfg.DialContext; dial != nil {

@@ -306,3 +306,25 @@ func TestAnyPort(t *testing.T) {
 		t.Errorf("after the end: %v, %v", err, svc.Addr())
 	}
 }
+
+// A server that sends nonsense all the time does not fill the client's log.
+func TestServerOfNonsense(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		logs := new(logBuffer)
+		c := clientOn(t, network, "c", crosscomm.Config{Logger: logs.logger()})
+		server := fakeServer(t, network, c, `{"status": "success"}`)
+		go server.discard()
+		for range 100 {
+			server.write(`{"nonsense": 1}`)
+		}
+		synctest.Wait()
+		if n := strings.Count(logs.String(), "not understood"); n != 3 {
+			t.Errorf("there are %d lines", n)
+		}
+		if err := c.Logout(context.Background()); err != nil {
+			t.Error(err)
+		}
+		server.Close()
+	})
+}

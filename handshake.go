@@ -21,8 +21,10 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if !forEndpoint { // which has limits of its own
 		boundBody(w, r, srv.s.cfg.Limits.HeaderTimeout)
 	}
+	answerTime := srv.s.cfg.Limits.HeaderTimeout
 	if strings.HasPrefix(r.URL.Path, reservedPrefix) && !upgrade {
 		http.NotFound(w, r)
+		finishAnswer(w, answerTime)
 		return
 	}
 	if !upgrade && !forEndpoint {
@@ -33,11 +35,13 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 			scheme = "wss"
 		}
 		http.Error(w, fmt.Sprintf("This is a crosscomm server: it speaks WebSocket.\nConnect a client to it, for instance:  crosscomm listen --server %s://%s%s\n", scheme, r.Host, r.URL.EscapedPath()), http.StatusUpgradeRequired)
+		finishAnswer(w, answerTime)
 		return
 	}
 	run, err := srv.enter()
 	if err != nil {
 		http.Error(w, "The server cannot serve this now; its log says why.", http.StatusServiceUnavailable)
+		finishAnswer(w, answerTime)
 		return
 	}
 	if forEndpoint {
@@ -45,7 +49,9 @@ func (srv *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		srv.serveEndpoint(run, w, r)
 		return
 	}
-	srv.serveWebSocket(run, w, r)
+	if !srv.serveWebSocket(run, w, r) {
+		finishAnswer(w, answerTime)
+	}
 }
 
 // boundBody bounds the time for the body of a request, which nobody wants. Net/http
@@ -56,9 +62,20 @@ func boundBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
 	}
 }
 
-// serveWebSocket makes the handshake, and has the connection served. It calls
-// work.Done of the run when there is none, or that has ended.
-func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http.Request) {
+// finishAnswer sends a short answer within that time after boundBody's, if there is a
+// body: to a client that asks again and again, and reads no answer, net/http would
+// write for ever.
+func finishAnswer(w http.ResponseWriter, timeout time.Duration) {
+	limit := http.NewResponseController(w)
+	_ = limit.SetWriteDeadline(time.Now().Add(2 * timeout))
+	_ = limit.Flush()
+	_ = limit.SetWriteDeadline(time.Time{}) // the connection may go on to other handlers
+}
+
+// serveWebSocket makes the handshake, has the connection served, and reports true; or
+// it answers why not. It calls work.Done of the run when there is no connection, or
+// that has ended.
+func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http.Request) bool {
 	addr := visitorAddr(r, srv.s.cfg.TrustedProxies)
 	why := srv.visitors.enter(addr)
 	var p *peer
@@ -74,10 +91,10 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 			status = http.StatusTooManyRequests
 		}
 		srv.turnAway(w, addr, status, string(why))
-		return
+		return false
 	}
 	if p = srv.handshake(run, w, r, addr); p == nil {
-		return
+		return false
 	}
 	// On a goroutine of its own, for that of net/http holds much memory that is
 	// needed no more.
@@ -86,17 +103,34 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 		defer srv.visitors.leave(addr)
 		srv.servePeer(p)
 	}()
+	return true
 }
 
 // handshake answers one, and returns nil if it is refused.
 func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Request, addr netip.Addr) *peer {
+	const tooMany = "too many logins from this address have failed; it may try again in a minute"
 	if srv.failures.tooMany(addr, time.Now()) {
-		srv.turnAway(w, addr, http.StatusTooManyRequests, "too many logins from this address have failed; it may try again in a minute")
+		srv.turnAway(w, addr, http.StatusTooManyRequests, tooMany)
+		return nil
+	}
+	// Before the token: a page of anywhere must not use up the failures of those who
+	// look at it.
+	if !srv.allowsOrigin(r) {
+		srv.turnAway(w, addr, http.StatusForbidden, "pages of this origin may not connect")
 		return nil
 	}
 	with, err := srv.authenticate(run, r)
+	// Again, for Config.Authorize may take long: whoever asks a thousand times at once
+	// must not learn more than who asks one time after the other.
+	late := srv.failures.tooMany(addr, time.Now())
 	if err != nil {
 		srv.loginFailed(addr)
+	}
+	if late {
+		srv.turnAway(w, addr, http.StatusTooManyRequests, tooMany)
+		return nil
+	}
+	if err != nil {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		srv.turnAway(w, addr, http.StatusUnauthorized, err.Error())
 		return nil

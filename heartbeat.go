@@ -17,14 +17,20 @@ func (h *hub) lookAtSilent() {
 	var noted bool
 	for _, m := range h.all() {
 		p := m.peer.Load()
-		if p == nil || h.present(m, now) {
+		if p == nil {
+			continue
+		}
+		if h.present(m, now) {
+			if p.readAgain.Load() > now {
+				p.link.Ping() // if it has vanished, writing tells
+			}
 			continue
 		}
 		if m.timedOut.CompareAndSwap(false, true) {
 			noted = true
-			h.s.server.stats.comings.log(h.s.log, slog.LevelWarn, "a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
+			p.logPresence(slog.LevelWarn, "a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
 		}
-		switch sign := max(m.lastSeen.Load(), p.ponged.Load()); {
+		switch sign := max(m.lastSeen.Load(), p.ponged.Load(), p.readAgain.Load()); {
 		case p.pinged <= sign:
 			p.pinged = now
 			p.link.Ping()

@@ -80,12 +80,14 @@ func (m *member) seen(at instant) time.Time {
 }
 
 // connection returns the connection over which frames for the member can be
-// delivered, or nil.
+// delivered, or nil. A client whose throttle pauses gives no sign of life because
+// it is not read.
 func (h *hub) connection(m *member, now int64) *peer {
-	if now-m.lastSeen.Load() >= int64(h.s.cfg.HeartbeatTimeout) {
+	p, patience := m.peer.Load(), int64(h.s.cfg.HeartbeatTimeout)
+	if now-m.lastSeen.Load() >= patience && (p == nil || now-p.readAgain.Load() >= patience) {
 		return nil
 	}
-	return m.peer.Load()
+	return p
 }
 
 // present reports whether there is one.
@@ -165,7 +167,7 @@ func (h *hub) logout(p *peer, err error) {
 	}
 	h.mu.Unlock()
 	if mine {
-		h.s.server.stats.comings.log(p.log(), slog.LevelInfo, "logout", "client_id", p.id, "reason", err)
+		p.logPresence(slog.LevelInfo, "logout", "client_id", p.id, "reason", err)
 	}
 }
 
@@ -189,7 +191,7 @@ func (h *hub) alive(p *peer, now int64) {
 		m.lastSeen.Store(now)
 	}
 	if m.timedOut.Load() && m.timedOut.CompareAndSwap(true, false) {
-		h.s.server.stats.comings.log(p.log(), slog.LevelInfo, "a client that had timed out is back", "client_id", p.id)
+		p.logPresence(slog.LevelInfo, "a client that had timed out is back", "client_id", p.id)
 		h.markChanged()
 	}
 }
@@ -224,11 +226,11 @@ func (h *hub) isPresent(id string) bool {
 	return m != nil && h.present(m, h.now())
 }
 
-// broadcast calls the function with the connection of every client that is present
-// now, but that of the sender, and returns how often that reported true.
-func (h *hub) broadcast(sender *peer, now int64, deliver func(*peer) bool) (receivers int) {
+// broadcast calls the function with every client that is present now, and its
+// connection, but that of the sender, and returns how often that reported true.
+func (h *hub) broadcast(sender *peer, now int64, deliver func(*member, *peer) bool) (receivers int) {
 	for _, m := range h.all() {
-		if p := h.connection(m, now); p != nil && p != sender && deliver(p) {
+		if p := h.connection(m, now); p != nil && p != sender && deliver(m, p) {
 			receivers++
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,19 +79,22 @@ func TestHalfOpenLimit(t *testing.T) {
 func TestStalledBody(t *testing.T) {
 	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: time.Second}})
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-	conns := map[string]net.Conn{}
-	for want, request := range map[string]string{
-		"426": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
-		"404": "POST /_crosscomm/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
-		"401": "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 1000\r\n\r\n",
-		"408": "GET / HTTP/1.1\r\nHost: x\r\n",
-	} {
-		conns[want] = dialTCP(t, server.addr)
-		if _, err := conns[want].Write([]byte(request)); err != nil {
+	conns := map[*[2]string]net.Conn{}
+	tries := [][2]string{
+		{"426", "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"},
+		{"426", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"},
+		{"404", "POST /_crosscomm/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"401", "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "Content-Length: 1000\r\n\r\n"},
+		{"408", "GET / HTTP/1.1\r\nHost: x\r\n"},
+	}
+	for i := range tries {
+		conns[&tries[i]] = dialTCP(t, server.addr)
+		if _, err := conns[&tries[i]].Write([]byte(tries[i][1])); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for want, conn := range conns {
+	for try, conn := range conns {
+		want := try[0]
 		_ = conn.SetReadDeadline(time.Now().Add(testkit.Patience))
 		answer, err := io.ReadAll(conn)
 		if status, _, _ := strings.Cut(strings.TrimPrefix(string(answer), "HTTP/1.1 "), " "); err != nil || status != want && !(want == "408" && status == "") {
@@ -223,6 +227,35 @@ func TestPingRate(t *testing.T) {
 		}
 		if took := time.Since(began).Round(time.Second); took < 9*time.Second || took > 11*time.Second || server.Stats().Throttled == 0 {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Who is read more slowly is not taken for silent: it stays, and gets its messages.
+func TestThrottledIsNotSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, HeartbeatInterval: time.Second, HeartbeatTimeout: 3 * time.Second,
+			Limits: crosscomm.Limits{MessagesPerSecond: 1}})
+		defer stop()
+		p := rawOn(t, network, "p")
+		defer p.Close()
+		p.SetPingHandler(func(string) error { return nil }) // to answer would wait for the pause
+		beat := frameOf("p", "server", "heartbeat", "{}")
+		if _, err := p.NetConn().Write(testkit.Burst(slices.Repeat([]string{beat}, 20)...)); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(15 * time.Second)
+		if err := server.SendMessage(context.Background(), "still there?", crosscomm.TypeText, "p"); err != nil {
+			t.Error(err)
+		}
+		if got := p.read(); !strings.Contains(got, "still there?") {
+			t.Errorf("got %s", got)
+		}
+		go p.discard()
+		<-time.After(30 * time.Second) // it has said nothing since it is read again
+		if online := server.GetOnlineClients(); len(online) != 0 {
+			t.Errorf("online: %v", online)
 		}
 	})
 }
@@ -414,6 +447,50 @@ func TestLimitErrors(t *testing.T) {
 	} {
 		if _, err := crosscomm.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// Requests for lists of clients that come in at once are not answered at once.
+func TestListsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := testkit.NewPipes()
+		server, stop := serveOn(t, network, crosscomm.Config{NoStateFile: true, Limits: crosscomm.Limits{MessagesPerSecond: 10}})
+		defer stop()
+		p := rawOn(t, network, "p")
+		defer p.Close()
+		for _, id := range []string{"a", "b", "c"} {
+			defer rawOn(t, network, id).Close()
+		}
+		go p.discard()
+		before := server.Stats().Delivered
+		list := frameOf("p", "server", "list_clients", "{}")
+		if _, err := p.NetConn().Write(testkit.Burst(list, list, list, list, list, list, list, list)); err != nil {
+			t.Fatal(err)
+		}
+		for second, want := range []uint64{3, 5, 8} { // of 4 clients each
+			synctest.Wait()
+			if got := server.Stats().Delivered - before; got != want {
+				t.Errorf("after %d s there are %d answers, want %d", second, got, want)
+			}
+			<-time.After(time.Second)
+		}
+	})
+}
+
+// Who asks on and on, and reads no answer, is cut.
+func TestAnswersThatNobodyReads(t *testing.T) {
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: 100 * time.Millisecond}})
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	for _, request := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET /_crosscomm/ HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n"} {
+		conn := dialTCP(t, server.addr)
+		_ = conn.SetWriteDeadline(time.Now().Add(testkit.Patience))
+		many, err := []byte(strings.Repeat(request, 1000)), error(nil)
+		for err == nil {
+			_, err = conn.Write(many)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%.30q: the server still waits for its answers to be read", request)
 		}
 	}
 }

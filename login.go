@@ -82,13 +82,13 @@ func (p *peer) logIn(id string, content []byte) {
 		return
 	}
 	if !again {
-		p.server.stats.comings.log(p.log(), slog.LevelInfo, "login", "client_id", id)
+		p.logPresence(slog.LevelInfo, "login", "client_id", id)
 	}
 	if now := p.server.offer(p.run, id); p.agreed && now != offer {
 		p.server.tell(p, p.server.offerFrame(id, now)) // the key was revoked just now
 	}
 	if old != nil {
-		p.server.stats.comings.log(p.log(), slog.LevelWarn, "a newer login takes over", "client_id", id)
+		p.logPresence(slog.LevelWarn, "a newer login takes over", "client_id", id)
 		// What the older connection is just handling comes before all that
 		// this one brings. It takes no time: a closing connection waits for
 		// nobody, and takes over from nobody.

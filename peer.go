@@ -33,9 +33,10 @@ type peer struct {
 	takes       int          // how many bytes a message for it may have; set by the login
 	ponged      atomic.Int64 // when it has last answered a ping, as hub.now has it
 	pinged      int64        // when it was first pinged after its last sign of life; of hub.lookAtSilent
+	readAgain   atomic.Int64 // when the last pause of its throttle ends, or has ended, the same
 
 	// Who has logged in here, and what the hub knows of it. Only the reading
-	// goroutine uses id and target; it sets member under the hub's lock.
+	// goroutine uses these; it sets member under the hub's lock.
 	id     string
 	member *member
 	target *member // whom the last message was for; messages often come in rows
@@ -44,10 +45,8 @@ type peer struct {
 	now                 int64 // of the hub's clock; 0 for not looked at yet
 	received, delivered uint64
 
-	// What it has brought since it was last throttled: bytes after inflation, and as
-	// many messages as the lists of clients were long.
-	bytes, listed int
-	throttle      throttle
+	bytes    int // that it has brought since it was last throttled, after inflation
+	throttle throttle
 
 	handling sync.Mutex // held while a message is handled
 }
@@ -55,6 +54,11 @@ type peer struct {
 // log returns the log with what tells this connection from others. It is made
 // when it is needed: most connections are quiet.
 func (p *peer) log() *slog.Logger { return p.server.s.log.With("remote", fmt.Sprint(p.remote)) }
+
+// logPresence logs that somebody comes or goes.
+func (p *peer) logPresence(level slog.Level, msg string, args ...any) {
+	p.server.stats.comings.log(p.log(), level, msg, args...)
+}
 
 // debug logs what happens all the time.
 func (p *peer) debug(msg string, args ...any) {
@@ -172,9 +176,16 @@ func (p *peer) endBurst() {
 // throttled says how long nothing more is taken, after frames and bytes have come on
 // the wire.
 func (p *peer) throttled(frames, bytes int) time.Duration {
-	pause := p.throttle.take(&p.server.s.cfg.Limits, frames+p.listed, max(bytes, p.bytes))
-	p.bytes, p.listed = 0, 0
+	pause := p.slowDown(frames, max(bytes, p.bytes))
+	p.bytes = 0
+	return pause
+}
+
+// slowDown counts what this client has had done, and says how long nothing more is.
+func (p *peer) slowDown(messages, bytes int) time.Duration {
+	pause := p.throttle.take(&p.server.s.cfg.Limits, messages, bytes)
 	if pause > 0 {
+		p.readAgain.Store(p.server.hub.now() + int64(pause))
 		p.server.stats.throttled.Add(1)
 		p.server.stats.warnings.warn(p.log(), "a client sends more than the limits for one allow, and is read more slowly", "client_id", p.id, "pause", pause)
 	}
@@ -193,8 +204,8 @@ func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 		p.dispatch(data, f)
 	case string(f.To) == All:
 		out := p.link.NewFrame(data)
-		receivers = p.server.hub.broadcast(p, p.now, func(to *peer) bool {
-			return p.fits(to, len(data)) && p.server.forward(to, &out, p)
+		receivers = p.server.hub.broadcast(p, p.now, func(m *member, to *peer) bool {
+			return p.fits(m, to, len(data)) && p.server.forward(to, &out, p)
 		})
 		p.dispatch(data, f)
 	default:
@@ -216,7 +227,7 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
 	for to := hub.target(m, p.now); to != nil; {
-		if !p.fits(to, len(data)) {
+		if !p.fits(m, to, len(data)) {
 			return false
 		}
 		out := p.link.NewFrame(data)
@@ -231,13 +242,13 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 	return false
 }
 
-// fits reports whether a message is not too large for who is to get it, whose link
-// it would end.
-func (p *peer) fits(to *peer, size int) bool {
+// fits reports whether a message is not too large for the connection of who is to get
+// it, which it would end.
+func (p *peer) fits(m *member, to *peer, size int) bool {
 	if size <= to.takes {
 		return true
 	}
-	p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q, which takes %d", size, to.member.id, to.takes))
+	p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q, which takes %d", size, m.id, to.takes))
 	return false
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -321,4 +322,26 @@ func TestRecordedHandshakes(t *testing.T) {
 			t.Errorf("%s: got %s, %v", r.Client, resp.Status, resp.Header)
 		}
 	}
+}
+
+// Who logs in again does not disturb those who send to him what is too large for him.
+func TestTooLargeDuringLogins(t *testing.T) {
+	server := startServer(t, crosscomm.Config{MaxMessageSize: 4 << 20})
+	receiver, sender := loginRaw(t, server.addr, "receiver"), loginRaw(t, server.addr, "sender")
+	go receiver.discard()
+	big := `"` + strings.Repeat("x", crosscomm.DefaultMaxMessageSize) + `"`
+	var both sync.WaitGroup
+	both.Go(func() {
+		for range 10 {
+			sender.write(frameOf("sender", "receiver", "text", big))
+			sender.write(frameOf("sender", "all", "text", big))
+		}
+	})
+	both.Go(func() {
+		for range 2_000 {
+			receiver.write(frameOf("receiver", "server", "login", "{}"))
+		}
+	})
+	both.Wait()
+	testkit.Eventually(t, "all is refused", func() bool { return server.Stats().Refused == 20 })
 }

@@ -74,7 +74,7 @@ func (srv *server) send(data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.hub.broadcast(nil, srv.hub.now(), func(p *peer) bool { return len(data) <= p.takes && srv.tell(p, data) })
+		srv.hub.broadcast(nil, srv.hub.now(), func(_ *member, p *peer) bool { return len(data) <= p.takes && srv.tell(p, data) })
 	default:
 		p := srv.hub.target(srv.hub.member([]byte(to)), srv.hub.now())
 		if p != nil && len(data) > p.takes {

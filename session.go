@@ -150,7 +150,7 @@ func (sess *session) receive(data []byte, _ bool) bool {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
 	}
 	if err != nil {
-		s.log.Warn("the server sent a frame that is not understood; it is ignored", "reason", err)
+		sess.client.warnings.warn(s.log, "the server sent a frame that is not understood; it is ignored", "reason", err)
 		return wellFormed
 	}
 	if s.log.Enabled(sess.run.ctx, slog.LevelDebug) {

@@ -131,5 +131,6 @@ func (on *listeners) handler(s *Service) http.Handler {
 		}
 		w.Header().Set("Location", to.String())
 		http.Error(w, "This server speaks TLS alone, at "+to.Scheme+"://"+to.Host, http.StatusTemporaryRedirect)
+		finishAnswer(w, s.cfg.Limits.HeaderTimeout)
 	})
 }

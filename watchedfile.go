@@ -11,15 +11,19 @@ import (
 const maxWatchedFile = 64 << 20
 
 // readSeen reads a file, and returns which one that was: what is written into it
-// while it is read makes it another one.
+// while it is read makes it another one. It waits for no pipe, which could not be read
+// again either.
 func readSeen(name string) (data []byte, seen fs.FileInfo, err error) {
-	file, err := os.Open(name)
+	file, err := os.OpenFile(name, os.O_RDONLY|openNonblocking, 0)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer file.Close()
 	if seen, err = file.Stat(); err != nil {
 		return nil, nil, err
+	}
+	if !seen.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("%s is a directory, a pipe or a device, and no file that could be read again when it changes", name)
 	}
 	data, err = io.ReadAll(io.LimitReader(file, maxWatchedFile+1))
 	if len(data) > maxWatchedFile {

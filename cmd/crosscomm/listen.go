@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,10 +73,11 @@ func (c listenCommand) Run(ctx context.Context, con console) error {
 	cfg.OnProgress = report.report
 	cfg.OnUp = func() {
 		defer tellUp()
+		server, _, _ := strings.Cut(svc.Config().URL, "?") // there may be a token
 		if c.JSON {
-			out.event("up", "client_id", svc.ClientID(), "server", svc.Config().URL)
+			out.event("up", "client_id", svc.ClientID(), "server", server)
 		} else {
-			fmt.Fprintf(con.stderr, "listening as %s at %s\n", printable(svc.ClientID()), svc.Config().URL)
+			fmt.Fprintf(con.stderr, "listening as %s at %s\n", printable(svc.ClientID()), printable(server))
 		}
 	}
 	cfg.OnDown = func(err error) {

@@ -70,12 +70,13 @@ func (l *Link) beforeWait() {
 	if l.frames > 0 && l.opts.Throttle != nil {
 		pause := l.opts.Throttle(l.frames, l.octets)
 		l.frames, l.octets = 0, 0
-		l.pause(pause)
+		l.Pause(pause)
 	}
 }
 
-// pause waits, but not longer than until the link is closing.
-func (l *Link) pause(d time.Duration) {
+// Pause waits, but not longer than until the link is closing. The handle function may
+// call it, after a Flush.
+func (l *Link) Pause(d time.Duration) {
 	if d <= 0 {
 		return
 	}
