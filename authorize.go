@@ -98,6 +98,10 @@ func (srv *server) refreshTokens(run *serverRun) {
 	for _, m := range srv.hub.all() {
 		if p := m.peer.Load(); p != nil && !p.mayStay(m.id) {
 			p.link.Close(CloseLoginRejected, "the token does not count any more", closeTimeout)
+			if run.endpoint != nil {
+				id, _ := run.endpoint.keys.ofClient(m.id)
+				run.endpoint.server.Disconnect(id)
+			}
 		}
 	}
 }

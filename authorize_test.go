@@ -205,12 +205,12 @@ func TestTokenFile(t *testing.T) {
 func TestBadTokenFile(t *testing.T) {
 	dir := t.TempDir()
 	for want, text := range map[string]string{
-		"line 1: there must be":           "lonely-secret\n",
-		`line 2: the client id "all"`:     "a b\nall secret\n",
-		"line 1: a token must be of":      "robot gehe\u00efm\n",
-		"line 1: the client id has the i": "ro\u202ebot secret\n",
-		"is no file of tokens":            "",
-		"line 3":                          "a b\n\n" + strings.Repeat("x", 100_000) + " secret\n",
+		"line 1: there must be":               "lonely-secret\n",
+		`line 2: the client id "all"`:         "a b\nall secret\n",
+		"line 1: a token must be of":          "robot gehe\u00efm\n",
+		"line 1: the client id has the i":     "ro\u202ebot secret\n",
+		"is no file that could be read again": "",
+		"line 3":                              "a b\n\n" + strings.Repeat("x", 100_000) + " secret\n",
 	} {
 		path := filepath.Join(dir, "tokens")
 		if text == "" {
@@ -461,6 +461,35 @@ func TestFailedLoginsAtOnce(t *testing.T) {
 	}
 	if busy < 2 { // two may fail at the same moment
 		t.Errorf("%d were told to wait", busy)
+	}
+}
+
+// Connections that are open already do not help in guessing.
+func TestFailedLoginsOnOpenConnections(t *testing.T) {
+	server, url := mount(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLogins: 3}, Authorize: func(_ *http.Request, id string) error {
+		if id != "" && id != "right" {
+			return errors.New("no")
+		}
+		return nil
+	}})
+	var open []*rawPeer
+	for range 6 {
+		p, resp := shakeHands(t, url, nil)
+		if p == nil {
+			t.Fatal(resp.Status)
+		}
+		open = append(open, p)
+	}
+	for i, p := range open {
+		id, code, reason := fmt.Sprint("guess", i), crosscomm.CloseLoginRejected, "no"
+		if i >= 3 {
+			id, code, reason = "right", websocket.CloseTryAgainLater, "too many logins"
+		}
+		p.write(frameOf(id, "server", "login", "{}"))
+		p.closedWith(code, reason)
+	}
+	if stats := server.Stats(); stats.FailedLogins != 3 {
+		t.Errorf("%+v", stats)
 	}
 }
 

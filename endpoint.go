@@ -42,7 +42,7 @@ type endpoint struct {
 
 // openEndpoint opens the endpoint in Config.DataDir, or returns nil if there
 // shall be none.
-func (srv *server) openEndpoint() (*endpoint, error) {
+func (srv *server) openEndpoint(run *serverRun) (*endpoint, error) {
 	cfg := srv.s.cfg
 	if cfg.DataDir == "" {
 		return nil, nil
@@ -54,7 +54,7 @@ func (srv *server) openEndpoint() (*endpoint, error) {
 	e := &endpoint{keys: keys}
 	keys.onVoided(srv.renewAccess)
 	e.server, err = ossserver.New(ossserver.Config{
-		Dir: filepath.Join(cfg.DataDir, "objects"), Bucket: bucketName, Secret: keys.secret, Allow: keys.allow,
+		Dir: filepath.Join(cfg.DataDir, "objects"), Bucket: bucketName, Secret: func(id string) (string, bool) { return srv.secretOf(run, keys, id) }, Allow: keys.allow,
 		MaxObject: cfg.MaxFileSize, Quota: cfg.Quota, ObjectTTL: cfg.KeepFiles, Logger: srv.s.log,
 	})
 	if err != nil {
@@ -67,6 +67,16 @@ func (srv *server) openEndpoint() (*endpoint, error) {
 		return nil, errors.Join(err, e.server.Close())
 	}
 	return e, nil
+}
+
+// secretOf is ossserver.Config.Secret. Where tokens are asked for, the key of a client
+// that could not log in is none, unless it is logged in: it may have a certificate.
+func (srv *server) secretOf(run *serverRun, keys *accessKeys, id string) (string, bool) {
+	client, ok := keys.clientOf(id)
+	if ok && client != "" && run.tokens != nil && !run.tokens.mayLogIn(client) && srv.hub.peerOf(client) == nil {
+		return "", false
+	}
+	return keys.secret(id)
 }
 
 // accessKeys returns the keys in Config.DataDir.

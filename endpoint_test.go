@@ -81,8 +81,13 @@ func TestOnePort(t *testing.T) {
 // clientAccess logs a bare client of ours in, and returns what it is given.
 func clientAccess(t *testing.T, server *testServer, id string) crosscomm.OSSConfig {
 	t.Helper()
+	return clientAccessWith(t, server, id, nil)
+}
+
+func clientAccessWith(t *testing.T, server *testServer, id string, header http.Header) crosscomm.OSSConfig {
+	t.Helper()
 	dialer := websocket.Dialer{Subprotocols: []string{"crosscomm.v3"}}
-	conn, _, err := dialer.DialContext(testContext(t), server.url(), nil)
+	conn, _, err := dialer.DialContext(testContext(t), server.url(), header)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,6 +191,31 @@ func TestClientKeys(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dataDir, "access-keys.json"))
 	if err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("the file of the keys: %v, %v", info, err)
+	}
+}
+
+// With its token a client loses its key to the files, also if it is not there.
+func TestKeyOfALostToken(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	writeTokens(t, tokens, "robot token-of-robot-0123\ndesk token-of-desk-01234\n")
+	server := startServer(t, crosscomm.Config{DataDir: t.TempDir(), TokenFile: tokens})
+	robot, desk := ossbucket.Open(t, clientAccessWith(t, server, "robot", bearer("token-of-robot-0123"))), ossbucket.Open(t, clientAccessWith(t, server, "desk", bearer("token-of-desk-01234")))
+	for id, b := range map[string]*oss.Bucket{"robot": robot, "desk": desk} {
+		if err := b.PutObject("cross_comm/"+id+"/x", strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeTokens(t, tokens, "desk token-of-desk-01234\n")
+	testkit.Eventually(t, "the key is void", func() bool {
+		_, err := robot.ListObjects()
+		var se oss.ServiceError
+		if err != nil && (!errors.As(err, &se) || se.StatusCode != http.StatusForbidden) {
+			t.Fatal(err)
+		}
+		return err != nil
+	})
+	if _, err := desk.ListObjects(); err != nil {
+		t.Errorf("the other one: %v", err)
 	}
 }
 

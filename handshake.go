@@ -106,11 +106,12 @@ func (srv *server) serveWebSocket(run *serverRun, w http.ResponseWriter, r *http
 	return true
 }
 
+const tooManyFailures = "too many logins from this address have failed; it may try again in a minute"
+
 // handshake answers one, and returns nil if it is refused.
 func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Request, addr netip.Addr) *peer {
-	const tooMany = "too many logins from this address have failed; it may try again in a minute"
 	if srv.failures.tooMany(addr, time.Now()) {
-		srv.turnAway(w, addr, http.StatusTooManyRequests, tooMany)
+		srv.turnAway(w, addr, http.StatusTooManyRequests, tooManyFailures)
 		return nil
 	}
 	// Before the token: a page of anywhere must not use up the failures of those who
@@ -127,7 +128,7 @@ func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Requ
 		srv.loginFailed(addr)
 	}
 	if late {
-		srv.turnAway(w, addr, http.StatusTooManyRequests, tooMany)
+		srv.turnAway(w, addr, http.StatusTooManyRequests, tooManyFailures)
 		return nil
 	}
 	if err != nil {
@@ -147,7 +148,7 @@ func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Requ
 		p.remote = &net.IPAddr{IP: addr.AsSlice()} // behind the proxy
 	}
 	p.link = link.New(input, link.Options{
-		MaxMessage:  srv.s.cfg.MaxMessageSize,
+		MaxMessage:  min(maxLogin, srv.s.cfg.MaxMessageSize),
 		MaxQueued:   srv.s.cfg.Limits.QueuedBytes,
 		Budget:      &srv.queues,
 		Deflate:     deflate,

@@ -21,6 +21,7 @@ import (
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // Connections are bounded in all, and for each address but those of this machine;
@@ -336,6 +337,40 @@ func TestQueuedBytesInAll(t *testing.T) {
 		t.Errorf("%d bytes were queued at most, of %d", most, inAll)
 	}
 	testkit.Eventually(t, "what was queued is given up", func() bool { return server.Stats().Queued == 0 })
+}
+
+// Half a message holds little before a login, and is counted with what is queued after
+// it: many of them are ended before they hold more than the bound.
+func TestHalfMessages(t *testing.T) {
+	const inAll = 4 << 20
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{QueuedBytesInAll: inAll}})
+	stranger := dialRaw(t, server.addr)
+	stranger.write(strings.Repeat("x", 17<<10))
+	stranger.closedWith(websocket.CloseMessageTooBig, "16384")
+
+	half := append(wsframe.AppendHeader(nil, wsframe.OpText, 1<<20, wsframe.Masked), make([]byte, 4+900<<10)...)
+	var ends []<-chan error
+	for i := range 20 {
+		p := loginRaw(t, server.addr, fmt.Sprint("half", i))
+		end := make(chan error, 1)
+		ends = append(ends, end)
+		go func() {
+			_, _ = p.NetConn().Write(half)
+			_, _, err := p.next()
+			end <- err
+		}()
+		testkit.Eventually(t, "it holds, or is gone", func() bool { return len(end) > 0 || server.Stats().Queued > 0 })
+		if queued := server.Stats().Queued; queued > inAll {
+			t.Fatalf("%d bytes are held, of %d", queued, inAll)
+		}
+	}
+	if err := testkit.Receive(t, ends[19]); !websocket.IsCloseError(err, websocket.CloseTryAgainLater) {
+		t.Errorf("the last one ended with %v", err)
+	}
+	server.stop()
+	if queued := server.Stats().Queued; queued != 0 {
+		t.Errorf("%d bytes are still held", queued)
+	}
 }
 
 // A server remembers a bounded number of clients; those who have been away for

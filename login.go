@@ -6,7 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
+
+// maxLogin bounds the bytes of a message on a connection on which nobody has logged
+// in yet: of what is not whole it holds no more.
+const maxLogin = 16 << 10
 
 // awaitLogin closes the connection if nobody logs in within that time: whoever
 // connects and says nothing must not hold it for ever.
@@ -38,19 +44,7 @@ func (p *peer) login(id string, content []byte) {
 }
 
 func (p *peer) logIn(id string, content []byte) {
-	err := checkID(id)
-	if limit := p.server.s.cfg.Limits.IDLength; err == nil && len(id) > limit {
-		err = fmt.Errorf("the client id has %d bytes; at most %d are allowed", len(id), limit)
-	}
-	// One that repeats its login was asked already. And others may wait for it then,
-	// so that it must not wait for a function of the Config.
-	if err == nil && p.id == "" {
-		if err = p.admit(id); err != nil {
-			p.server.loginFailed(addrOf(p.remote))
-		}
-	}
-	if err != nil {
-		p.reject(err)
+	if !p.mayLogIn(id) {
 		return
 	}
 	success := []byte(`{"status": "success"}`)
@@ -77,6 +71,7 @@ func (p *peer) logIn(id string, content []byte) {
 	}
 	p.id = id
 	p.hasLoggedIn()
+	p.link.LimitMessages(p.server.s.cfg.MaxMessageSize)
 	if !p.mayStay(id) { // the token was taken away just now
 		p.reject(errors.New("the token does not count any more"))
 		return
@@ -96,6 +91,31 @@ func (p *peer) logIn(id string, content []byte) {
 		old.awaitHandled()
 	}
 	p.awaitEvents()
+}
+
+// mayLogIn reports whether the client may have the id here, and closes the connection
+// if not.
+func (p *peer) mayLogIn(id string) bool {
+	err := checkID(id)
+	if limit := p.server.s.cfg.Limits.IDLength; err == nil && len(id) > limit {
+		err = fmt.Errorf("the client id has %d bytes; at most %d are allowed", len(id), limit)
+	}
+	// One that repeats its login was asked already. And others may wait for it then,
+	// so that it must not wait for a function of the Config.
+	if err == nil && p.id == "" && p.credentials != nil {
+		addr := addrOf(p.remote)
+		if p.server.failures.tooMany(addr, time.Now()) { // on other connections, meanwhile
+			p.link.Close(websocket.CloseTryAgainLater, tooManyFailures, closeTimeout)
+			return false
+		}
+		if err = p.admit(id); err != nil {
+			p.server.loginFailed(addr)
+		}
+	}
+	if err != nil {
+		p.reject(err)
+	}
+	return err == nil
 }
 
 // reject counts and logs a login that is not allowed, and ends the connection.

@@ -132,7 +132,7 @@ func (srv *server) begin() (*serverRun, error) {
 	if run.tokens, err = openTokens(srv.s.cfg.Token, srv.s.cfg.TokenFile, srv.s.log); err != nil {
 		return nil, err
 	}
-	if run.endpoint, err = srv.openEndpoint(); err != nil {
+	if run.endpoint, err = srv.openEndpoint(run); err != nil {
 		hint := ""
 		if errors.Is(err, ErrInUse) {
 			hint = " (is another server running? stop it, or choose another directory)"

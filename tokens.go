@@ -65,6 +65,7 @@ type tokens struct {
 
 	mu     sync.RWMutex
 	owners map[tokenDigest]tokenOwners
+	ids    tokenOwners // of all tokens
 }
 
 // tokenOwners are the ids that a token is for.
@@ -85,7 +86,7 @@ func openTokens(one Token, file string, log *slog.Logger) (*tokens, error) {
 		log.Warn("the token is so short that it may be guessed; take a random one of 20 characters or more")
 	}
 	if file == "" {
-		t.owners = t.withOne(nil)
+		t.set(t.withOne(nil))
 		return t, nil
 	}
 	owners, seen, err := t.read()
@@ -95,8 +96,20 @@ func openTokens(one Token, file string, log *slog.Logger) (*tokens, error) {
 	if seen.Mode().Perm()&0o004 != 0 && os.PathSeparator == '/' {
 		log.Warn("everybody on this machine can read the file of tokens; chmod 600 would prevent that", "file", file)
 	}
-	t.owners, t.seen = owners, seen
+	t.seen = seen
+	t.set(owners)
 	return t, nil
+}
+
+// set has these tokens count from now on.
+func (t *tokens) set(owners map[tokenDigest]tokenOwners) {
+	ids := tokenOwners{}
+	for _, of := range owners {
+		maps.Copy(ids, of)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.owners, t.ids = owners, ids
 }
 
 // owner returns whom the token is for. It reports false for one that is not known.
@@ -111,6 +124,13 @@ func (t *tokens) owner(digest tokenDigest) (tokenOwners, bool) {
 func (t *tokens) allow(digest tokenDigest, id string) bool {
 	owners, _ := t.owner(digest)
 	return owners.has(id)
+}
+
+// mayLogIn reports whether there is a token with which the client may.
+func (t *tokens) mayLogIn(id string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.ids.has(id)
 }
 
 func (t *tokens) digest(token Token) (d tokenDigest) {
@@ -141,9 +161,7 @@ func (t *tokens) refresh() (changed bool) {
 	owners, seen, err := t.read()
 	if info != nil && isFresh(info.ModTime()) {
 		if err == nil {
-			t.mu.Lock()
-			t.owners = bothOwners(t.owners, owners)
-			t.mu.Unlock()
+			t.set(bothOwners(t.owners, owners))
 		}
 		return false
 	}
@@ -153,9 +171,7 @@ func (t *tokens) refresh() (changed bool) {
 		return false
 	}
 	t.seen, t.broken = seen, false
-	t.mu.Lock()
-	t.owners = owners
-	t.mu.Unlock()
+	t.set(owners)
 	t.log.Info("the file of tokens has been read again", "file", t.file, "tokens", len(owners))
 	return true
 }

@@ -23,7 +23,7 @@ func readSeen(name string) (data []byte, seen fs.FileInfo, err error) {
 		return nil, nil, err
 	}
 	if !seen.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is a directory, a pipe or a device, and no file that could be read again when it changes", name)
+		return nil, nil, fmt.Errorf("%s is no file that could be read again when it changes, but a directory, a pipe or a device", name)
 	}
 	data, err = io.ReadAll(io.LimitReader(file, maxWatchedFile+1))
 	if len(data) > maxWatchedFile {

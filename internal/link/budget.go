@@ -3,7 +3,7 @@ package link
 import "sync/atomic"
 
 // Budget bounds what all links that share it hold for peers that do not take it at
-// once. No link may have more than what is left of it: with n that do not read each
+// once, and of messages of which peers have sent only a part. No link may have more than what is left of it: with n that do not read each
 // gets an n-th, about, the others always find room, and nobody has to be looked for
 // who should give something up. (Choudhury and Hahne, "Dynamic queue length
 // thresholds in a shared memory ATM switch", 1996.)
@@ -46,4 +46,18 @@ func (l *Link) mayHold() int {
 		return l.bound
 	}
 	return min(l.bound, l.budget.left())
+}
+
+// hold has the budget count what is held of an incoming message, and reports false if
+// that is more than the link may have. It is for the reading goroutine.
+func (l *Link) hold(bytes int) bool {
+	if l.budget == nil || bytes == l.holds {
+		return true
+	}
+	if bytes > smallMessage && bytes > l.budget.left() {
+		return false
+	}
+	l.budget.used.Add(int64(bytes - l.holds))
+	l.holds = bytes
+	return true
 }

@@ -63,17 +63,18 @@ func (b *burst) shrink(kept int) {
 	}
 }
 
-// endMessage gives up the parts of a message, after it was handled.
-func (b *burst) endMessage() {
-	b.large.release()
-	b.large, b.parts = nil, nil
+// endParts gives up the parts of a message, after it was handled.
+func (l *Link) endParts() {
+	l.burst.large.release()
+	l.burst.large, l.burst.parts = nil, nil
+	l.hold(0)
 }
 
 // endBurst gives it up, after a Flush.
 func (l *Link) endBurst() {
 	if l.burst != nil {
 		l.burst.leaveBlock()
-		l.burst.endMessage()
+		l.endParts()
 		l.burst.shrink(keptTouched)
 		bursts.Put(l.burst)
 		l.burst = nil

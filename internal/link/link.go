@@ -87,9 +87,9 @@ func (e *CloseError) Error() string {
 
 // Options are a link's limits, and what is known of its connection.
 type Options struct {
-	MaxMessage int           // bytes of one incoming message, after inflation
+	MaxMessage int           // bytes of one incoming message, after inflation; see LimitMessages
 	MaxQueued  int           // bytes waiting to be written by Send and Forward, with an allowance for each entry of the queue; what is no plain socket may have 640 KiB more
-	Budget     *Budget       // bounds the same for several links together; nil for none
+	Budget     *Budget       // bounds the same for several links together, and what they hold of messages of which only a part has come; nil for none
 	PingEvery  time.Duration // 0: no pings, and no limit on the peer's silence
 	Client     bool          // whether this is the client's end, which must mask what it writes
 	Deflate    bool          // whether the ends have agreed on permessage-deflate, without context takeover
@@ -136,6 +136,7 @@ type Link struct {
 	burst    *burst         // of the reading goroutine; nil while input is waited for
 
 	frames, octets int // of the reading goroutine: what has come since Options.Throttle was called
+	holds          int // of the reading goroutine: bytes of the message whose parts are coming
 
 	socket net.Conn
 	input  *Input

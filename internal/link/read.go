@@ -19,6 +19,8 @@ const (
 	closeNoStatus    = 1005 // stands for a close frame without a code, and is never sent
 	closeInvalidData = 1007
 	closeTooBig      = 1009
+
+	closeTryAgainLater = 1013 // registered with IANA
 )
 
 // errCutOff is the end of a link whose peer goes without a close frame.
@@ -34,6 +36,10 @@ type reader struct {
 	deflated bool
 	size     int64 // of the parts that have been announced
 }
+
+// LimitMessages sets Options.MaxMessage anew, for the messages that come after the one
+// that is being handled. Who may call it is who may call NewFrame.
+func (l *Link) LimitMessages(bytes int) { l.opts.MaxMessage = bytes }
 
 // readLoop returns when reading is over: the peer closed, the socket broke, or
 // the peer broke the rules, in which case it was told so.
@@ -277,7 +283,7 @@ func (r *reader) readData(h wsframe.Header) error {
 	if !final {
 		return nil
 	}
-	defer r.burst.endMessage()
+	defer r.endParts()
 	return r.endMessage(r.burst.parts)
 }
 
@@ -301,6 +307,9 @@ func (r *reader) readPart(n int, key uint32, most int) error {
 		}
 		b := r.beginBurst()
 		room := b.room(min(n, len(r.input.left)), most)
+		if !r.hold(cap(b.parts)) {
+			return &CloseError{Code: closeTryAgainLater, Reason: "the server holds too much of messages that have not come whole"}
+		}
 		got := copy(room, r.input.left)
 		if !r.opts.Client {
 			key = wsframe.Mask(room, key)
