@@ -42,10 +42,10 @@ func (srv *server) authenticate(run *serverRun, r *http.Request) (*credentials, 
 			return nil, errors.New("the token is not known here")
 		}
 	}
-	if ask := srv.s.cfg.Authorize; ask != nil {
+	if srv.s.cfg.Authorize != nil {
 		c.request = r.Clone(handshakeContext{run.ctx, r.Context()})
 		c.request.Body = http.NoBody
-		if err := ask(c.request, ""); err != nil {
+		if err := srv.ask(c.request, "", r.Context().Done()); err != nil {
 			return nil, err
 		}
 	}
@@ -71,6 +71,21 @@ func (c handshakeContext) Value(key any) any {
 	return c.handshake.Value(key)
 }
 
+// ask asks Config.Authorize, whose context ends when gone is closed, too: whoever is
+// gone needs no answer.
+func (srv *server) ask(r *http.Request, id string, gone <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return srv.s.cfg.Authorize(r.WithContext(ctx), id)
+}
+
 // admit says why the credentials of the connection do not allow a login with the id.
 func (p *peer) admit(id string) error {
 	c := p.credentials
@@ -84,7 +99,7 @@ func (p *peer) admit(id string) error {
 	case c.token && !p.run.tokens.allow(c.digest, id):
 		return fmt.Errorf("the token is not for %.64q", id)
 	case c.request != nil:
-		return p.server.s.cfg.Authorize(c.request, id)
+		return p.server.ask(c.request, id, p.link.Closing())
 	}
 	return nil
 }

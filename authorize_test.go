@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -304,6 +306,31 @@ func TestAuthorizeSeesValues(t *testing.T) {
 	p := dialRaw(t, addr)
 	p.write(frameOf("you", "server", "login", "{}"))
 	p.closedWith(crosscomm.CloseLoginRejected, "me is not you")
+}
+
+// An Authorize that blocks is told when nobody waits for it any more: when the time for
+// a login is over, or the client has gone in the middle of the handshake.
+func TestAuthorizeBlocks(t *testing.T) {
+	asked := make(chan string, 2)
+	server, url := mount(t, crosscomm.Config{Limits: crosscomm.Limits{LoginTimeout: time.Second}, Authorize: func(r *http.Request, id string) error {
+		if id == "" && r.URL.Path != "/blocks" {
+			return nil
+		}
+		asked <- id
+		<-r.Context().Done()
+		return r.Context().Err()
+	}})
+	p, _ := shakeHands(t, url, nil)
+	p.write(frameOf("p", "server", "login", "{}"))
+	p.closedWith(crosscomm.CloseLoginTimeout, "no login")
+	testkit.Receive(t, asked)
+	conn := dialTCP(t, strings.TrimPrefix(url, "ws://"))
+	if _, err := io.WriteString(conn, "GET /blocks HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Receive(t, asked)
+	conn.Close()
+	testkit.Eventually(t, "nobody waits", func() bool { return server.Stats().Connections == 0 })
 }
 
 // An Authorize that panics lets nobody in, and costs nothing else: the server can

@@ -150,7 +150,8 @@ type Config struct {
 	// Authorize, if not nil, is asked besides: first about each handshake, before
 	// the id is known, with "" in its place, and then about each login that does
 	// not repeat one. The request is the handshake's, without a body; its context
-	// has the handshake's values, and ends with the server. An error turns the client away, by 401 or by
+	// has the handshake's values, and ends with the connection, the time for a
+	// login, or the server. An error turns the client away, by 401 or by
 	// [CloseLoginRejected], and its text is what the client is told. It may be
 	// called concurrently, and may block; a panic turns the client away, too.
 	Authorize func(r *http.Request, clientID string) error
