@@ -19,7 +19,7 @@ func (a *absent) remove(m *member) {
 // forgetOldest forgets clients while more are known than may be, with hub.mu locked.
 // Nobody who is connected is forgotten.
 func (h *hub) forgetOldest() {
-	for len(h.members) > h.s.cfg.Limits.Clients {
+	for len(h.members) > h.s.cfg.Limits.KnownClients {
 		oldest := h.absent.members.Front()
 		if oldest == nil {
 			return

@@ -55,7 +55,7 @@ func bearer(token string) http.Header { return http.Header{"Authorization": {"Be
 // One token for all, by header or in the address, in whatever form peers write it.
 func TestToken(t *testing.T) {
 	logs := new(logBuffer)
-	server := startServer(t, crosscomm.Config{Token: goodToken, Logger: logs.logger(), Limits: crosscomm.Limits{FailedLogins: 1000}})
+	server := startServer(t, crosscomm.Config{Token: goodToken, Logger: logs.logger(), Limits: crosscomm.Limits{FailedLoginsPerMinute: 1000}})
 	for name, try := range map[string]struct {
 		path   string
 		header http.Header
@@ -140,7 +140,7 @@ func TestTokenFile(t *testing.T) {
 	const text = "# who may come\r\n\r\nrobot-7 token-of-robot-7\nthe desk\ttoken-of-desk\nrobot-7  second-of-robot\nadmin shared\nroot shared\n* for-any\n"
 	writeTokens(t, path, text)
 	logs := new(logBuffer)
-	server := startServer(t, crosscomm.Config{TokenFile: path, Logger: logs.logger(), Limits: crosscomm.Limits{FailedLogins: 1000}})
+	server := startServer(t, crosscomm.Config{TokenFile: path, Logger: logs.logger(), Limits: crosscomm.Limits{FailedLoginsPerMinute: 1000}})
 	try := func(id string, token crosscomm.Token) (*crosscomm.Service, error) {
 		c := newClient(t, server.addr, id, crosscomm.Config{Token: token})
 		return c, c.Login(testContext(t))
@@ -247,7 +247,7 @@ func TestBadTokenFile(t *testing.T) {
 // Authorize sees the handshake, and then each login, and its word is what the
 // client is told.
 func TestAuthorize(t *testing.T) {
-	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLogins: 1000}, Authorize: func(r *http.Request, id string) error {
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLoginsPerMinute: 1000}, Authorize: func(r *http.Request, id string) error {
 		switch user := r.Header.Get("X-User"); {
 		case user == "":
 			return errors.New("who are you?")
@@ -378,7 +378,7 @@ func TestOrigins(t *testing.T) {
 
 // A page in somebody's browser cannot have his address kept out.
 func TestOriginsAreNoFailures(t *testing.T) {
-	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{FailedLogins: 1}})
+	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{FailedLoginsPerMinute: 1}})
 	for range 3 {
 		if _, resp := shakeHands(t, server.url(), http.Header{"Origin": {"https://evil.example"}}); resp.StatusCode != http.StatusForbidden {
 			t.Errorf("got %v", resp.Status)
@@ -397,7 +397,7 @@ func TestFailedLogins(t *testing.T) {
 	logs := new(logBuffer)
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	writeTokens(t, tokens, "x of-x-0123456789\n")
-	server, url := mount(t, crosscomm.Config{Token: goodToken, TokenFile: tokens, Limits: crosscomm.Limits{FailedLogins: 3}, Logger: logs.logger(),
+	server, url := mount(t, crosscomm.Config{Token: goodToken, TokenFile: tokens, Limits: crosscomm.Limits{FailedLoginsPerMinute: 3}, Logger: logs.logger(),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16")}})
 	from := func(token string, hops ...string) int {
 		header := bearer(token)
@@ -455,7 +455,7 @@ func TestFailedLoginsAtOnce(t *testing.T) {
 	var asked sync.WaitGroup
 	asked.Add(wrong + 1)
 	failed := make(chan struct{})
-	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLogins: 2}, Authorize: func(r *http.Request, _ string) error {
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLoginsPerMinute: 2}, Authorize: func(r *http.Request, _ string) error {
 		asked.Done()
 		asked.Wait()
 		if r.URL.Query().Get("token") == "right" {
@@ -493,7 +493,7 @@ func TestFailedLoginsAtOnce(t *testing.T) {
 
 // Connections that are open already do not help in guessing.
 func TestFailedLoginsOnOpenConnections(t *testing.T) {
-	server, url := mount(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLogins: 3}, Authorize: func(_ *http.Request, id string) error {
+	server, url := mount(t, crosscomm.Config{Limits: crosscomm.Limits{FailedLoginsPerMinute: 3}, Authorize: func(_ *http.Request, id string) error {
 		if id != "" && id != "right" {
 			return errors.New("no")
 		}

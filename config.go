@@ -113,7 +113,7 @@ type Config struct {
 	// the URL, unless it is set here.
 	//
 	// A server speaks TLS, at least 1.2, if it is not nil. It must have the server's
-	// certificate: see [SelfSigned] and [ReadCertificate]. A configuration that its
+	// certificate: see [SelfSigned] and [LoadCertificate]. A configuration that its
 	// GetConfigForClient returns is used as it is. If its ClientAuth verifies
 	// the clients' certificates, a client that has one may log in only with an id
 	// that is the certificate's common name or one of its DNS names; any other is

@@ -22,11 +22,10 @@ type Limits struct {
 	// addresses of this machine itself (127.0.0.1), and of the
 	// [Config.TrustedProxies], are exempt.
 	ConnectionsPerAddress int
-	// FailedLogins is how often in a minute those of one address may fail for what
-	// they show, or do not: a token, a certificate, what Config.Authorize wants; 10
-	// if zero. Further handshakes from there are answered with 429, whatever they
-	// bring.
-	FailedLogins int
+	// FailedLoginsPerMinute is how often those of one address may fail for what they
+	// show, or do not: a token, a certificate, what Config.Authorize wants; 10 if
+	// zero. Further handshakes from there are answered with 429, whatever they bring.
+	FailedLoginsPerMinute int
 	// LoginTimeout is how long a connection may take, after its handshake, until
 	// it logs in: 10 s if zero. Then it is closed with [CloseLoginTimeout].
 	LoginTimeout time.Duration
@@ -45,15 +44,15 @@ type Limits struct {
 	// sent what is queued, if it still takes that, and then closed with
 	// [CloseTooSlow].
 	QueuedBytes int
-	// QueuedBytesInAll bounds the same for all clients together: 256 MiB if zero.
+	// TotalQueuedBytes bounds the same for all clients together: 256 MiB if zero.
 	// The less of it is left, the less a client may have: never more than what is
 	// left. So those that do not read are closed the sooner, the more they are, and
 	// those that do never lack room.
-	QueuedBytesInAll int
+	TotalQueuedBytes int
 
-	// Clients is how many clients a server remembers: 100,000 if zero. Then those
+	// KnownClients is how many clients a server remembers: 100,000 if zero. Then those
 	// are forgotten that have been offline for longest.
-	Clients int
+	KnownClients int
 	// IDLength is how many bytes the id of a client may have: 256 if zero, which
 	// is the most.
 	IDLength int
@@ -66,14 +65,14 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	fill(&l.Connections, 20_000)
 	fill(&l.ConnectionsPerAddress, 1_000)
-	fill(&l.FailedLogins, 10)
+	fill(&l.FailedLoginsPerMinute, 10)
 	fill(&l.LoginTimeout, 10*time.Second)
 	fill(&l.HeaderTimeout, 10*time.Second)
 	fill(&l.MessagesPerSecond, 100_000)
 	fill(&l.BytesPerSecond, 64<<20)
 	fill(&l.QueuedBytes, 16<<20)
-	fill(&l.QueuedBytesInAll, 256<<20)
-	fill(&l.Clients, 100_000)
+	fill(&l.TotalQueuedBytes, 256<<20)
+	fill(&l.KnownClients, 100_000)
 	fill(&l.IDLength, maxIDLen)
 	fill(&l.Nesting, frame.MaxDepth)
 	return l
@@ -84,14 +83,14 @@ func (l Limits) check() error {
 	for name, n := range map[string]int64{
 		"Connections":           int64(l.Connections),
 		"ConnectionsPerAddress": int64(l.ConnectionsPerAddress),
-		"FailedLogins":          int64(l.FailedLogins),
+		"FailedLoginsPerMinute": int64(l.FailedLoginsPerMinute),
 		"LoginTimeout":          int64(l.LoginTimeout),
 		"HeaderTimeout":         int64(l.HeaderTimeout),
 		"MessagesPerSecond":     int64(l.MessagesPerSecond),
 		"BytesPerSecond":        int64(l.BytesPerSecond),
 		"QueuedBytes":           int64(l.QueuedBytes),
-		"QueuedBytesInAll":      int64(l.QueuedBytesInAll),
-		"Clients":               int64(l.Clients),
+		"TotalQueuedBytes":      int64(l.TotalQueuedBytes),
+		"KnownClients":          int64(l.KnownClients),
 		"IDLength":              int64(l.IDLength),
 		"Nesting":               int64(l.Nesting),
 	} {

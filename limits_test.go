@@ -315,9 +315,9 @@ func TestByteAndListRates(t *testing.T) {
 
 // Whoever does not read gets the less room, the more they are, and the sum stays
 // within its bound; who reads gets everything.
-func TestQueuedBytesInAll(t *testing.T) {
+func TestTotalQueuedBytes(t *testing.T) {
 	const inAll = 8 << 20
-	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{QueuedBytesInAll: inAll}})
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{TotalQueuedBytes: inAll}})
 	reader, sender := loginRaw(t, server.addr, "reader"), loginRaw(t, server.addr, "sender")
 	const stalled = 20
 	for i := range stalled {
@@ -343,7 +343,7 @@ func TestQueuedBytesInAll(t *testing.T) {
 // it: many of them are ended before they hold more than the bound.
 func TestHalfMessages(t *testing.T) {
 	const inAll = 4 << 20
-	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{QueuedBytesInAll: inAll}})
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{TotalQueuedBytes: inAll}})
 	stranger := dialRaw(t, server.addr)
 	stranger.write(strings.Repeat("x", 17<<10))
 	stranger.closedWith(websocket.CloseMessageTooBig, "16384")
@@ -376,7 +376,7 @@ func TestHalfMessages(t *testing.T) {
 // A server remembers a bounded number of clients; those who have been away for
 // longest go first, none who is there, and one who comes back is reachable.
 func TestForgottenClients(t *testing.T) {
-	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{Clients: 3}})
+	server := startServer(t, crosscomm.Config{Limits: crosscomm.Limits{KnownClients: 3}})
 	sender := loginRaw(t, server.addr, "sender")
 	old := loginRaw(t, server.addr, "old")
 	sender.write(frameOf("sender", "old", "text", `"first"`)) // the server now knows where that is

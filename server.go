@@ -80,7 +80,7 @@ func newServer(s *Service) *server {
 		hub:      newHub(s),
 		stats:    newCounters(),
 		visitors: newConnLimiter(s.cfg),
-		failures: failures{perMinute: limits.FailedLogins},
+		failures: failures{perMinute: limits.FailedLoginsPerMinute},
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout:  limits.HeaderTimeout,
 			Subprotocols:      []string{subprotocol},
@@ -90,7 +90,7 @@ func newServer(s *Service) *server {
 		},
 	}
 	srv.upgrader.CheckOrigin = func(*http.Request) bool { return true } // handshake has seen to it
-	srv.queues.Limit(limits.QueuedBytesInAll)
+	srv.queues.Limit(limits.TotalQueuedBytes)
 	return srv
 }
 

@@ -322,5 +322,5 @@ func TestRenewedCertificate(t *testing.T) {
 }
 
 func readCertificate(certFile, keyFile string) (*crosscomm.CertificateFiles, error) {
-	return crosscomm.ReadCertificate(certFile, keyFile, nil)
+	return crosscomm.LoadCertificate(certFile, keyFile, nil)
 }

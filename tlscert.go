@@ -16,7 +16,7 @@ const certificateFresh = time.Second
 
 // CertificateFiles is a certificate with its key in two files, which are read
 // again when they change: a server or a client that uses it goes on with the
-// renewed one, for connections that are new. Make one with [ReadCertificate]. It
+// renewed one, for connections that are new. Make one with [LoadCertificate]. It
 // may be used concurrently.
 type CertificateFiles struct {
 	certFile, keyFile string
@@ -29,7 +29,7 @@ type CertificateFiles struct {
 	failed string         // why the files that are there now are not used; "" if they are
 }
 
-// ReadCertificate reads a certificate, with the chain that belongs to it, and its
+// LoadCertificate reads a certificate, with the chain that belongs to it, and its
 // key from PEM files; both may be the same file. The error says which file cannot
 // be read, or that they do not belong together.
 //
@@ -38,7 +38,7 @@ type CertificateFiles struct {
 // not belong together, since whoever renews them has written only one so far, the
 // certificate that was read before stays in use; the log, which may be nil, is
 // told that once.
-func ReadCertificate(certFile, keyFile string, log *slog.Logger) (*CertificateFiles, error) {
+func LoadCertificate(certFile, keyFile string, log *slog.Logger) (*CertificateFiles, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}

@@ -24,7 +24,7 @@ func TestCertificateFiles(t *testing.T) {
 	nextCert, nextKey := authority.Issue(t, t.TempDir(), "second")
 	synctest.Test(t, func(t *testing.T) {
 		logs := new(logBuffer)
-		files, err := crosscomm.ReadCertificate(certFile, keyFile, logs.logger())
+		files, err := crosscomm.LoadCertificate(certFile, keyFile, logs.logger())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func replace(t *testing.T, from, to string) {
 	}
 }
 
-func TestReadCertificateErrors(t *testing.T) {
+func TestLoadCertificateErrors(t *testing.T) {
 	authority := testkit.NewAuthority(t)
 	certFile, keyFile := authority.Issue(t, t.TempDir(), "a")
 	_, otherKey := authority.Issue(t, t.TempDir(), "b")
@@ -104,7 +104,7 @@ func TestReadCertificateErrors(t *testing.T) {
 	for _, tc := range [][3]string{
 		{certFile, otherKey, "does not match"}, {missing, keyFile, missing}, {certFile, missing, missing}, {certFile, t.TempDir(), "directory"}, {keyFile, keyFile, keyFile},
 	} {
-		if _, err := crosscomm.ReadCertificate(tc[0], tc[1], nil); err == nil || !strings.Contains(err.Error(), tc[2]) {
+		if _, err := crosscomm.LoadCertificate(tc[0], tc[1], nil); err == nil || !strings.Contains(err.Error(), tc[2]) {
 			t.Errorf("%v: got %v", tc, err)
 		}
 	}

@@ -34,7 +34,7 @@ func (c *Config) checkTLS() error {
 	case c.TLS == nil:
 		return nil
 	case len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil && c.TLS.GetConfigForClient == nil:
-		return errors.New("TLS has no certificate: set its Certificates (SelfSigned makes one) or its GetCertificate (ReadCertificate reads one)")
+		return errors.New("TLS has no certificate: set its Certificates (SelfSigned makes one) or its GetCertificate (LoadCertificate reads one)")
 	case c.TLS.MaxVersion != 0 && c.TLS.MaxVersion < tls.VersionTLS12:
 		return errors.New("TLS.MaxVersion is less than TLS 1.2, which a server demands")
 	}

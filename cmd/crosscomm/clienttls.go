@@ -49,7 +49,7 @@ func (f clientTLSFlags) config(server string, log *slog.Logger) (cfg *tls.Config
 	if f.TLSCert == "" {
 		return cfg, "", nil
 	}
-	own, err := crosscomm.ReadCertificate(f.TLSCert, f.TLSKey, log)
+	own, err := crosscomm.LoadCertificate(f.TLSCert, f.TLSKey, log)
 	if err != nil {
 		return nil, "", fmt.Errorf("--tls-cert: %w", err)
 	}

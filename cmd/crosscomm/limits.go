@@ -42,14 +42,14 @@ func (f limitFlags) apply(cfg *crosscomm.Config) error {
 	cfg.Limits = crosscomm.Limits{
 		Connections:           f.MaxConnections,
 		ConnectionsPerAddress: f.MaxConnectionsPerAddress,
-		FailedLogins:          f.MaxFailedLogins,
+		FailedLoginsPerMinute: f.MaxFailedLogins,
 		LoginTimeout:          time.Duration(f.LoginTimeout),
 		HeaderTimeout:         time.Duration(f.HeaderTimeout),
 		MessagesPerSecond:     f.MaxMessagesPerSecond,
 		BytesPerSecond:        f.MaxBytesPerSecond.int(),
 		QueuedBytes:           f.MaxQueued.int(),
-		QueuedBytesInAll:      f.MaxQueuedInAll.int(),
-		Clients:               f.MaxClients,
+		TotalQueuedBytes:      f.MaxQueuedInAll.int(),
+		KnownClients:          f.MaxClients,
 		IDLength:              f.MaxIDLength,
 		Nesting:               f.MaxNesting,
 	}

@@ -78,7 +78,7 @@ func (c serverCommand) useTLS(cfg *crosscomm.Config, stderr io.Writer) (leaf *x5
 		}
 		secure.Certificates, leaf = []tls.Certificate{own}, own.Leaf
 	} else {
-		files, err := crosscomm.ReadCertificate(c.TLSCert, c.TLSKey, cfg.Logger)
+		files, err := crosscomm.LoadCertificate(c.TLSCert, c.TLSKey, cfg.Logger)
 		if err != nil {
 			return nil, fmt.Errorf("--tls-cert: %w", err)
 		}
