@@ -1,7 +1,6 @@
 package crosscomm_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -9,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -217,22 +218,7 @@ func (p *rawPeer) closedWith(code int, reason string) {
 }
 
 // logBuffer collects log lines.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+type logBuffer struct{ testkit.Buffer }
 
 func (b *logBuffer) logger() *slog.Logger {
 	var w io.Writer = b
@@ -250,4 +236,29 @@ func dialTCP(t testing.TB, addr string) net.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// mount is a server as a part of an HTTP service.
+func mount(t *testing.T, cfg crosscomm.Config) (svc *crosscomm.Service, url string) {
+	t.Helper()
+	svc, web := mountOn(t, cfg, httptest.NewServer)
+	return svc, "ws" + strings.TrimPrefix(web.URL, "http")
+}
+
+// mountOn is mount for a kind of HTTP service.
+func mountOn(t *testing.T, cfg crosscomm.Config, start func(http.Handler) *httptest.Server) (*crosscomm.Service, *httptest.Server) {
+	t.Helper()
+	cfg.Role, cfg.NoStateFile = crosscomm.Server, true
+	svc, err := crosscomm.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := start(svc)
+	t.Cleanup(func() {
+		if err := svc.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		web.Close()
+	})
+	return svc, web
 }

@@ -1,7 +1,6 @@
 package crosscomm_test
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -22,18 +21,7 @@ import (
 // startSecureServer starts a server over TLS, and returns how to trust it, too.
 func startSecureServer(t *testing.T, cfg crosscomm.Config) (svc *crosscomm.Service, url string, trust *tls.Config) {
 	t.Helper()
-	cfg.Role, cfg.NoStateFile = crosscomm.Server, true
-	svc, err := crosscomm.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	web := httptest.NewTLSServer(svc)
-	t.Cleanup(func() {
-		if err := svc.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-		web.Close()
-	})
+	svc, web := mountOn(t, cfg, httptest.NewTLSServer)
 	roots := x509.NewCertPool()
 	roots.AddCert(web.Certificate())
 	return svc, "wss" + strings.TrimPrefix(web.URL, "https"), &tls.Config{RootCAs: roots}

@@ -45,7 +45,7 @@ func onFullDisk(dir string) error {
 	smalldisk.Mount(dir, "8m")
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	logs := new(lockedBuffer)
+	logs := new(logBuffer)
 	state := filepath.Join(dir, "cross_comm_clients.yaml")
 	server, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, DataDir: dir, EnvFile: filepath.Join(dir, "none"), Logger: logs.logger()})
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // terminal shows what is written to it.
 type terminal struct {
-	lockedBuffer
+	testkit.Buffer
 	width int
 }
 

@@ -2,13 +2,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +18,7 @@ type command struct {
 	t      *testing.T
 	stdout *bufio.Reader
 	pipe   *io.PipeReader
-	stderr *lockedBuffer
+	stderr *testkit.Buffer
 	code   chan int
 	stop   context.CancelFunc
 }
@@ -38,7 +36,7 @@ func launch(t *testing.T, change func(console) console, args ...string) *command
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
-	c := &command{t: t, stdout: bufio.NewReader(r), pipe: r, stderr: new(lockedBuffer), code: make(chan int, 1), stop: cancel}
+	c := &command{t: t, stdout: bufio.NewReader(r), pipe: r, stderr: new(testkit.Buffer), code: make(chan int, 1), stop: cancel}
 	con := change(console{stdin: strings.NewReader(""), stdout: w, stderr: c.stderr})
 	go func() {
 		code := run(ctx, args, con)
@@ -50,23 +48,6 @@ func launch(t *testing.T, change func(console) console, args ...string) *command
 		r.Close()
 	})
 	return c
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // broken makes all that is printed to standard output fail.

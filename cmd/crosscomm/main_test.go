@@ -357,7 +357,7 @@ func TestInterrupt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &command{t: t, stdout: bufio.NewReader(out), stderr: new(lockedBuffer)}
+		c := &command{t: t, stdout: bufio.NewReader(out), stderr: new(testkit.Buffer)}
 		cmd.Stderr = c.stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
