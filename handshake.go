@@ -171,7 +171,11 @@ func (srv *server) turnAway(w http.ResponseWriter, addr netip.Addr, status int, 
 // turnedAway counts and logs a connection that is refused.
 func (srv *server) turnedAway(addr netip.Addr, reason string) {
 	srv.stats.turnedAway.Add(1)
-	srv.stats.warnings.warn(srv.s.log, "a connection was turned away", "remote", addr.String(), "reason", reason)
+	remote := "" // of a connection that has no IP address
+	if addr.IsValid() {
+		remote = addr.String()
+	}
+	srv.stats.warnings.warn(srv.s.log, "a connection was turned away", "remote", remote, "reason", reason)
 }
 
 // loginFailed counts a login with what does not allow it.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/crosscomm/crosscomm-go"
 )
@@ -83,6 +84,9 @@ func (c serverCommand) useTLS(cfg *crosscomm.Config, stderr io.Writer) (leaf *x5
 			return nil, fmt.Errorf("--tls-cert: %w", err)
 		}
 		secure.GetCertificate, leaf = files.GetCertificate, files.Certificate().Leaf
+	}
+	if now := time.Now(); now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		fmt.Fprintf(stderr, "the certificate is valid from %s to %s, and so not now: is this machine's clock right? Clients refuse it unless they trust its pin\n", leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly))
 	}
 	if c.TLSClientCA != "" {
 		clients, err := crosscomm.TrustCA(c.TLSClientCA)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
@@ -275,4 +276,14 @@ func TestOSSEnvWithTLS(t *testing.T) {
 	if got := c.envCommand("9898", "9899", "/d"); got != "crosscomm server --data-dir /d --tls-self-signed --print-oss-env > .env" {
 		t.Errorf("got %s", got)
 	}
+}
+
+// A certificate that is not valid now is told of at the start: clients would only say
+// that they do not trust it.
+func TestExpiredCertificate(t *testing.T) {
+	cert, key := testkit.NewAuthority(t).IssueUntil(t, t.TempDir(), time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), "expired")
+	server := start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir=", "--state-file", filepath.Join(t.TempDir(), "s.yaml"), "--json", "--tls-cert", cert, "--tls-key", key)
+	server.event("listening")
+	server.stop()
+	server.ends(exitOK, "valid from 1970-01-01 to 2020-01-01, and so not now")
 }

@@ -28,7 +28,8 @@ func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{key: newKey(t), File: filepath.Join(t.TempDir(), "ca.pem")}
 	der := a.sign(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "an authority of tests"}, BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
+		NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
+		Subject:  pkix.Name{CommonName: "an authority of tests"}, BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
 	}, a.key)
 	var err error
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
@@ -42,9 +43,16 @@ func NewAuthority(t testing.TB) *Authority {
 // its key into files of the directory.
 func (a *Authority) Issue(t testing.TB, dir, commonName string, dnsNames ...string) (certFile, keyFile string) {
 	t.Helper()
+	return a.IssueUntil(t, dir, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), commonName, dnsNames...)
+}
+
+// IssueUntil is Issue for a certificate that is valid until then.
+func (a *Authority) IssueUntil(t testing.TB, dir string, until time.Time, commonName string, dnsNames ...string) (certFile, keyFile string) {
+	t.Helper()
 	key := newKey(t)
 	der := a.sign(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: commonName}, DNSNames: append(dnsNames, "localhost"), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotAfter: until,
+		Subject:  pkix.Name{CommonName: commonName}, DNSNames: append(dnsNames, "localhost"), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, key)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
@@ -62,7 +70,7 @@ func (a *Authority) sign(t testing.TB, cert *x509.Certificate, key *ecdsa.Privat
 	t.Helper()
 	cert.SerialNumber = big.NewInt(time.Now().UnixNano())
 	// In a bubble of testing/synctest it is the year 2000, and it must be valid there, too.
-	cert.NotBefore, cert.NotAfter = time.Unix(0, 0), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+	cert.NotBefore = time.Unix(0, 0)
 	parent := a.cert
 	if parent == nil {
 		parent = cert
