@@ -145,7 +145,7 @@ func TestStalledReaders(t *testing.T) {
 	server := startChild(t, childConfig{})
 	pair := newPair(t, server.addr)
 	before := server.figures()
-	readers := ofFull(50, 1000)
+	readers := ofFull(20, 1000)
 	const size = 20_000
 	count := ofFull(250, 300) // 5 and 6 MB for each: what its socket takes at the server, and some more
 	run := func(how attack) times {

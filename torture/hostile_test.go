@@ -235,7 +235,7 @@ func TestCompressionBombs(t *testing.T) {
 	pair := newPair(t, server.addr)
 	before := server.figures()
 	payload := string(bomb(ofFull(64<<20, 900<<20)))
-	attackers := ofFull(10, 100)
+	attackers := ofFull(4, 100)
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	for range attackers {
