@@ -121,8 +121,8 @@ type Config struct {
 	TLS *tls.Config
 	// TLSPort is where a server speaks TLS, and then Port is without it; AnyPort
 	// takes a free one. If it is zero the server speaks TLS at Port, if TLS is set,
-	// and nothing else. ClientAuth does not count at a port without TLS: anybody
-	// may log in there.
+	// and nothing else. ClientAuth does not count at a port without TLS: who may log
+	// in there is up to Token, TokenFile and Authorize.
 	TLSPort int
 	// TLSRedirect has a server with a TLSPort serve nothing at Port, but send
 	// whoever comes there to TLSPort (status 307). Python peers follow that, and

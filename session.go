@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	// loginTimeout bounds, for a client, connecting and the server's answer to
-	// the login, and for a server the time until the login comes.
+	// loginTimeout bounds connecting and the server's answer to the login.
 	loginTimeout = 10 * time.Second
 	// pingEvery is how often a client pings the server, as Python's does; a
 	// server that is silent for twice as long is lost.

@@ -3,10 +3,11 @@ package link
 import "sync/atomic"
 
 // Budget bounds what all links that share it hold for peers that do not take it at
-// once, and of messages of which peers have sent only a part. No link may have more than what is left of it: with n that do not read each
-// gets an n-th, about, the others always find room, and nobody has to be looked for
-// who should give something up. (Choudhury and Hahne, "Dynamic queue length
-// thresholds in a shared memory ATM switch", 1996.)
+// once, and of messages of which peers have sent only a part. No link may have more
+// than what is left of it: with n that do not read each gets an n-th, about, the
+// others always find room, and nobody has to be looked for who should give something
+// up. (Choudhury and Hahne, "Dynamic queue length thresholds in a shared memory ATM
+// switch", 1996.)
 //
 // What a link is to write at once, as soon as the input is used up that has brought
 // it, does not count, since it costs no memory of its own.
@@ -22,7 +23,7 @@ func (b *Budget) Limit(bytes int) { b.limit = bytes }
 // each of them.
 func (b *Budget) Used() int { return int(b.used.Load()) }
 
-// left returns how many bytes a link may hold that holds so many now.
+// left returns how many bytes are left, and so how many one link may hold.
 func (b *Budget) left() int { return b.limit - int(b.used.Load()) }
 
 // account has the budget count what the link holds now, with mu held.
