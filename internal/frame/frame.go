@@ -1,5 +1,6 @@
 // Package frame reads the cross_comm wire frame: one JSON object with the keys
-// msg_id, from_client_id, to_client_id, msg_type, content, timestamp and oss_key.
+// msg_id, from_client_id, to_client_id, msg_type, content, timestamp and oss_key,
+// and, where both ends have agreed on it, headers.
 //
 // A relay must know who sent a frame and whom it is for, and must pass the
 // frame on untouched. So this package never builds a tree: [Scan] validates
@@ -36,7 +37,13 @@ type Frame struct {
 	ContentAt      int    // where Content begins in the scanned bytes
 	Timestamp      []byte // JSON text
 	OSSKey         []byte // JSON text; nil if the key is missing
+	Headers        []byte // JSON text of an object; nil if there are none, see [ScanAgreed]
+
+	headers span // what is to be cut out to be rid of them
 }
+
+// span is a part of the scanned bytes.
+type span struct{ begin, end int }
 
 // An Error says why a text is no frame, or no JSON.
 type Error struct {
@@ -60,6 +67,7 @@ const (
 	KeyContent   = "content"
 	KeyTimestamp = "timestamp"
 	KeyOSSKey    = "oss_key"
+	KeyHeaders   = "headers" // on agreed connections only
 )
 
 // the keys of a frame, as bits of the set of those seen
@@ -71,6 +79,7 @@ const (
 	bitContent
 	bitTimestamp
 	bitOSSKey
+	bitHeaders
 
 	required = bitMsgID | bitFrom | bitTo | bitType | bitContent | bitTimestamp
 )
@@ -85,8 +94,14 @@ var keyNames = [...]string{KeyMsgID, KeyFrom, KeyTo, KeyType, KeyContent, KeyTim
 func Scan(data []byte) (Frame, error) { return ScanNested(data, MaxDepth) }
 
 // ScanNested is Scan with another bound than [MaxDepth].
-func ScanNested(data []byte, maxDepth int) (Frame, error) {
-	s := scanner{data: data, maxDepth: maxDepth}
+func ScanNested(data []byte, maxDepth int) (Frame, error) { return scan(data, maxDepth, false) }
+
+// ScanAgreed is ScanNested for a connection that has agreed on headers: they may
+// be there, once, and must be an object.
+func ScanAgreed(data []byte, maxDepth int) (Frame, error) { return scan(data, maxDepth, true) }
+
+func scan(data []byte, maxDepth int, agreed bool) (Frame, error) {
+	s := scanner{data: data, maxDepth: maxDepth, agreed: agreed}
 	var f Frame
 	var from, to, typ value
 	seen := 0
@@ -97,7 +112,8 @@ func ScanNested(data []byte, maxDepth int) (Frame, error) {
 	}
 	s.depth = 1
 	s.space()
-	for more, next := !s.take('}'), 0; more; next++ {
+	for more, next, before := !s.take('}'), 0, 0; more; next++ {
+		keyAt := s.pos
 		key := s.usual(next)
 		if key == 0 {
 			start := s.pos
@@ -105,7 +121,7 @@ func ScanNested(data []byte, maxDepth int) (Frame, error) {
 			if err != nil {
 				return Frame{}, err
 			}
-			if key = keyOf(raw); key == 0 {
+			if key = s.keyOf(raw); key == 0 {
 				s.pos = start
 				return Frame{}, s.fail("unknown key " + clip(raw))
 			}
@@ -114,11 +130,17 @@ func ScanNested(data []byte, maxDepth int) (Frame, error) {
 			}
 		}
 		s.escaped = false
+		valueAt := s.pos
 		val, err := s.value()
 		if err != nil {
 			return Frame{}, err
 		}
+		if key == bitHeaders && (seen&bitHeaders != 0 || val[0] != '{') {
+			s.pos = valueAt
+			return Frame{}, s.fail("headers must be one object")
+		}
 		seen |= key
+		end := s.pos
 		switch key {
 		case bitMsgID:
 			f.MsgID = val
@@ -134,10 +156,18 @@ func ScanNested(data []byte, maxDepth int) (Frame, error) {
 			f.Timestamp = val
 		case bitOSSKey:
 			f.OSSKey = val
+		case bitHeaders:
+			f.Headers = val
 		}
 		if more, err = s.another('}'); err != nil {
 			return Frame{}, err
 		}
+		if key == bitHeaders {
+			if f.headers = (span{before, end}); next == 0 {
+				f.headers = span{keyAt, s.pos} // with the comma behind them
+			}
+		}
+		before = end
 	}
 	s.space()
 	if s.pos != len(data) {
@@ -155,6 +185,11 @@ func ScanNested(data []byte, maxDepth int) (Frame, error) {
 		return Frame{}, &Error{Reason: keyNames[1+slices.Index(ok[:], false)] + " is not a string"}
 	}
 	return f, nil
+}
+
+// AppendPlain appends the frame, which was scanned from data, without its headers.
+func (f *Frame) AppendPlain(dst, data []byte) []byte {
+	return append(append(dst, data[:f.headers.begin]...), data[f.headers.end:]...)
 }
 
 // value is the JSON text of one, and whether there are escapes in it.
@@ -179,12 +214,13 @@ var usualKeys = [...]string{
 	`"` + KeyContent + `":`,
 	`"` + KeyTimestamp + `":`,
 	`"` + KeyOSSKey + `":`,
+	`"` + KeyHeaders + `":`,
 }
 
 // usual steps over the key of that place, its colon and space if this is how it
 // is written, and returns its bit, or else 0: most frames are alike.
 func (s *scanner) usual(place int) int {
-	if place >= len(usualKeys) {
+	if place >= len(usualKeys) || 1<<place == bitHeaders && !s.agreed {
 		return 0
 	}
 	key := usualKeys[place]
@@ -197,7 +233,7 @@ func (s *scanner) usual(place int) int {
 }
 
 // keyOf returns the bit of a key given as JSON text, 0 for an unknown one.
-func keyOf(raw []byte) int {
+func (s *scanner) keyOf(raw []byte) int {
 	name, _ := unquote(raw)
 	switch string(name) {
 	case KeyMsgID:
@@ -214,6 +250,10 @@ func keyOf(raw []byte) int {
 		return bitTimestamp
 	case KeyOSSKey:
 		return bitOSSKey
+	case KeyHeaders:
+		if s.agreed {
+			return bitHeaders
+		}
 	}
 	return 0
 }

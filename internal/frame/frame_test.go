@@ -220,6 +220,74 @@ func replaceSurrogates(b []byte) string {
 	return out.String()
 }
 
+// Headers are one object, wherever they stand, and what is left without them is the
+// frame as it was.
+func TestScanAgreed(t *testing.T) {
+	const headers = `"headers": {"delivery": "handled", "x": [{"headers": 1}]}`
+	if _, err := frame.Scan([]byte(strings.Replace(plain, "}", ", "+headers+"}", 1))); err == nil {
+		t.Error("headers were accepted without an agreement")
+	}
+	for name, text := range map[string]string{
+		"last":       strings.Replace(plain, "}", ", "+headers+"}", 1),
+		"last, bare": strings.Replace(plain, "}", ","+headers+"}", 1),
+		"first":      strings.Replace(plain, "{", "{"+headers+",  ", 1),
+		"middle":     strings.Replace(plain, `, "content"`, " \n, "+headers+` , "content"`, 1),
+		"escaped":    strings.Replace(plain, "}", ", "+strings.Replace(headers, "headers", `h\u0065aders`, 1)+"}", 1),
+		"none":       plain,
+	} {
+		f, err := frame.ScanAgreed([]byte(text), frame.MaxDepth)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if want := strings.TrimPrefix(headers, `"headers": `); name != "none" && string(f.Headers) != want {
+			t.Errorf("%s: headers %s", name, f.Headers)
+		}
+		got := f.AppendPlain(nil, []byte(text))
+		if without, err := frame.Scan(got); err != nil || string(without.Content) != `"hi"` || name != "middle" && string(got) != plain {
+			t.Errorf("%s: without headers it is %s (%v)", name, got, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"twice":  strings.Replace(plain, "}", ", "+headers+", "+headers+"}", 1),
+		"string": strings.Replace(plain, "}", `, "headers": "x"}`, 1),
+		"null":   strings.Replace(plain, "}", `, "headers": null}`, 1),
+		"deep":   strings.Replace(plain, "}", `, "headers": {"a": `+strings.Repeat("[", frame.MaxDepth)+strings.Repeat("]", frame.MaxDepth)+`}}`, 1),
+		"alone":  `{` + headers + `}`,
+	} {
+		if _, err := frame.ScanAgreed([]byte(text), frame.MaxDepth); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// FuzzScanAgreed checks that a frame without its headers is one of the plain wire,
+// with the same values.
+func FuzzScanAgreed(f *testing.F) {
+	f.Add([]byte(strings.Replace(plain, "}", `, "headers": {"delivery": "accepted"}}`, 1)))
+	f.Add([]byte(strings.Replace(plain, "{", `{"headers": {}  , `, 1)))
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		agreed, err := frame.ScanAgreed(data, frame.MaxDepth)
+		if err != nil {
+			if _, err := frame.Scan(data); err == nil {
+				t.Fatalf("%q is refused only where headers are agreed on", data)
+			}
+			return
+		}
+		text := agreed.AppendPlain(nil, data)
+		got, err := frame.Scan(text)
+		if err != nil {
+			t.Fatalf("%q became %q: %v", data, text, err)
+		}
+		for _, pair := range [][2][]byte{{got.From, agreed.From}, {got.To, agreed.To}, {got.Type, agreed.Type}, {got.MsgID, agreed.MsgID}, {got.Content, agreed.Content}, {got.Timestamp, agreed.Timestamp}, {got.OSSKey, agreed.OSSKey}} {
+			if string(pair[0]) != string(pair[1]) {
+				t.Fatalf("%q became %q", data, text)
+			}
+		}
+	})
+}
+
 func addSeeds(f *testing.F) {
 	f.Add([]byte(plain))
 	f.Add([]byte(strings.ReplaceAll(plain, "_", `\u005f`)))

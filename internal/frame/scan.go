@@ -13,6 +13,7 @@ type scanner struct {
 	pos      int
 	depth    int
 	maxDepth int
+	agreed   bool // whether there may be headers
 	escaped  bool // set by an escape
 }
 
