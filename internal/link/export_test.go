@@ -54,3 +54,10 @@ func (l *Link) Held() int {
 	}
 	return cap(l.burst.parts)
 }
+
+// Queued returns how many entries wait in the queue.
+func (l *Link) Queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue.Len()
+}

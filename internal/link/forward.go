@@ -62,10 +62,7 @@ func (f *Frame) copy() []byte {
 // after the other in the block, and are one entry of its queue.
 func (l *Link) Forward(to *Link, f *Frame) error {
 	compressed := to.deflate && f.deflate()
-	if len(l.burst.touched) >= mostTouched {
-		l.burst.writeTouched(l)
-	}
-	to.mu.Lock()
+	l.reach(to)
 	defer to.mu.Unlock()
 	if err := to.acceptLocked(len(f.text)); err != nil {
 		return err
@@ -81,11 +78,25 @@ func (l *Link) Forward(to *Link, f *Frame) error {
 	default:
 		to.bytes += len(f.bytes)
 	}
+	l.touch(to)
+	return nil
+}
+
+// reach locks the mu of another link, for touch.
+func (l *Link) reach(to *Link) {
+	if b := l.beginBurst(); len(b.touched) >= mostTouched {
+		b.writeTouched(l)
+	}
+	to.mu.Lock()
+}
+
+// touch has the next Flush write what was queued for another link, whose mu is held
+// since reach.
+func (l *Link) touch(to *Link) {
 	if to.flusher != l {
 		to.flusher = l
 		l.burst.touched = append(l.burst.touched, to)
 	}
-	return nil
 }
 
 // extendLast makes the frame a part of the last entry of the queue, if it lies

@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/crosscomm/crosscomm-go/internal/link"
+	"github.com/crosscomm/crosscomm-go/internal/wsframe"
 )
 
 // cutConn is a connection on which bytes come in pieces of the given sizes, again and
@@ -48,11 +50,18 @@ func (c *cutConn) SetWriteDeadline(time.Time) error { return nil }
 // maxFuzzed is what a message may have: more than the smallest room for it.
 const maxFuzzed = 10_000
 
+// lastMark is the only mark that the peer may answer.
+const lastMark = 1 << 9
+
 // Whatever comes, in whatever pieces: what is handled keeps to the limits, as does
 // the memory for it, and does not depend on the pieces. A text that is not UTF-8 is
-// the last message.
+// the last message. Marks are answered in their order, and none that was not written.
 func FuzzRead(f *testing.F) {
-	for _, r := range slices.Concat(messageRules(), controlRules(), frameRules(), deflateRules()) {
+	answers := rule{last: []rawFrame{text("x")}}
+	for _, n := range []uint64{0, 1, 300, 299, lastMark + 1, lastMark, lastMark} {
+		answers.sent = append(answers.sent, whole(wsframe.OpPong, markPayload(n)))
+	}
+	for _, r := range slices.Concat(messageRules(), controlRules(), frameRules(), deflateRules(), []rule{answers}) {
 		for _, client := range []bool{false, true} {
 			var b []byte
 			for _, frame := range slices.Concat(r.sent, r.last) {
@@ -84,7 +93,20 @@ func readCut(t *testing.T, data, cuts []byte, client, deflate bool) (outcome []s
 	}}
 	input := new(link.Input)
 	input.Take(conn)
-	l = link.New(input, link.Options{MaxMessage: maxFuzzed, MaxQueued: 1 << 20, Client: client, Deflate: deflate})
+	answered := uint64(0)
+	l = link.New(input, link.Options{MaxMessage: maxFuzzed, MaxQueued: 1 << 20, Client: client, Deflate: deflate, OnMark: func(n uint64) {
+		if n <= answered || n > lastMark {
+			t.Errorf("mark %d is answered after %d", n, answered)
+		}
+		answered = n
+		outcome = append(outcome, fmt.Sprint("mark ", n))
+	}})
+	if err := l.Mark(lastMark); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Write(context.Background(), nil); err != nil { // after which the mark is written
+		t.Fatal(err)
+	}
 	invalid := false
 	err := l.Run(func(data []byte, text bool) bool {
 		if len(data) > maxFuzzed || invalid {

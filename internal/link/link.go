@@ -16,6 +16,8 @@
 //     used again when no queue needs it any more: see forward.go. A queue that does
 //     not get empty at once copies what it has, so that a slow peer holds
 //     nobody's block.
+//   - A ping that is a mark keeps its place between the messages: a peer that answers it
+//     has read all before it. See mark.go.
 //   - While a plain socket waits for input, and not in the middle of a message, it
 //     has no buffer: see input.go and burst.go.
 //   - A message that lies whole in its input is unmasked and handled there. One of
@@ -101,10 +103,14 @@ type Options struct {
 	Throttle func(frames, bytes int) time.Duration
 	// OnPong, if not nil, is called by the reading goroutine for each pong.
 	OnPong func()
+	// OnMark, if not nil, is called by the reading goroutine, after OnPong, when the
+	// peer has shown that it has read all up to Mark(n), also while the link is closing.
+	// The numbers rise.
+	OnMark func(n uint64)
 }
 
-// A Link is a WebSocket connection. All methods but Run, NewFrame, Forward and Flush
-// may be called concurrently, also before Run.
+// A Link is a WebSocket connection. All methods but Run, NewFrame, Forward, ForwardMark
+// and Flush may be called concurrently, also before Run.
 type Link struct {
 	// Each message that is forwarded to a link looks at these: with thousands of
 	// receivers, it is cache lines that cost. All but those that never change are
@@ -128,6 +134,7 @@ type Link struct {
 	end    *ending       // nil before closing
 	closed chan struct{} // closed when closing becomes true; nil before somebody wants it
 	pace   *pace         // nil if there are no pings
+	marks  *marks        // nil before the first one has left the queue
 
 	accounted int // of the bytes, what the budget counts
 

@@ -200,6 +200,9 @@ func (l *Link) take(chunk []message) []message {
 			l.bytes -= m.cost()
 			continue
 		}
+		if m.op == wsframe.OpPing {
+			l.noteMark(&m)
+		}
 		size += m.cost()
 		chunk = append(chunk, m)
 	}

@@ -208,9 +208,7 @@ func (r *reader) readControl(h wsframe.Header) error {
 	case wsframe.OpPing:
 		r.answerPing(string(p))
 	case wsframe.OpPong:
-		if r.opts.OnPong != nil {
-			r.opts.OnPong()
-		}
+		r.pongCame(p)
 	case wsframe.OpClose:
 		return r.closedBy(p)
 	}
