@@ -21,6 +21,8 @@ var errLoggedOut = fmt.Errorf("%w: logged out", ErrNotConnected)
 type client struct {
 	s        *Service
 	warnings logLimiter // of what the server sends
+	inbox    *inbox
+	outbox   outbox
 
 	mu  sync.Mutex
 	run *clientRun // the last one, or nil
@@ -49,7 +51,7 @@ type clientRun struct {
 }
 
 func newClient(s *Service) *client {
-	return &client{s: s, warnings: logLimiter{perSecond: warningsPerSecond}}
+	return &client{s: s, warnings: logLimiter{perSecond: warningsPerSecond}, inbox: newInbox()}
 }
 
 func (c *client) lastRun() *clientRun {
@@ -218,6 +220,7 @@ func (r *clientRun) set(current *session, gaveUp error) {
 }
 
 func (r *clientRun) up(current *session) {
+	r.client.outbox.sendAgain(current)
 	r.set(current, nil)
 	s := r.client.s
 	s.log.Info("logged in", "url", withoutQuery(s.cfg.URL), "client_id", s.cfg.ClientID)

@@ -176,8 +176,10 @@ type Config struct {
 	// missing. With it the server carries images, files and folders itself: at
 	// its own port, beside the WebSocket, it is an OSS endpoint with a bucket,
 	// whose objects and access keys lie in DataDir. If it is empty it is not,
-	// and the state file lies in the working directory.
+	// and the state file lies in the working directory. It keeps the Queues there, too.
 	DataDir string
+	// Queues are what waits in DataDir for clients that are away.
+	Queues Queues
 	// MaxFileSize bounds the bytes of a file that the endpoint takes, and Quota
 	// those of all that it keeps; there is no bound if they are zero.
 	MaxFileSize, Quota int64
@@ -293,6 +295,9 @@ func (c Config) withDefaults() (Config, error) {
 		fill(&c.IP, "0.0.0.0")
 		fill(&c.ClientID, newClientID())
 		c.Limits = c.Limits.withDefaults()
+		if c.DataDir != "" {
+			c.Queues = c.Queues.withDefaults()
+		}
 		if !filepath.IsAbs(c.StateFile) {
 			c.StateFile = filepath.Join(c.DataDir, c.StateFile)
 		}
@@ -373,6 +378,11 @@ func (c *Config) checkServer() error {
 		return errors.New("a server has no URL, but IP and Port")
 	case c.DataDir == "" && (c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0):
 		return errors.New("MaxFileSize, Quota and KeepFiles are about the files in DataDir, which is empty")
+	case c.DataDir == "" && !c.Queues.isZero():
+		return errors.New("Queues are kept in DataDir, which is empty")
+	}
+	if err := c.Queues.check(); err != nil {
+		return fmt.Errorf("Queues: %w", err)
 	}
 	if err := c.Limits.check(); err != nil {
 		return fmt.Errorf("Limits: %w", err)
@@ -385,8 +395,8 @@ func (c *Config) checkClient() error {
 	if c.TokenFile != "" || c.Authorize != nil || c.AllowedOrigins != nil || c.TrustedProxies != nil || c.Limits != (Limits{}) {
 		return errors.New("TokenFile, Authorize, AllowedOrigins, TrustedProxies and Limits are a server's")
 	}
-	if c.DataDir != "" || c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0 {
-		return errors.New("DataDir, MaxFileSize, Quota and KeepFiles are a server's")
+	if c.DataDir != "" || c.MaxFileSize != 0 || c.Quota != 0 || c.KeepFiles != 0 || !c.Queues.isZero() {
+		return errors.New("DataDir, MaxFileSize, Quota, KeepFiles and Queues are a server's")
 	}
 	u, err := url.Parse(c.URL)
 	switch {

@@ -48,6 +48,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -59,6 +60,8 @@ type Service struct {
 	log       *slog.Logger
 	listeners registry
 	events    serialQueue // runs the Config's functions
+	replies   replies     // that this program waits for
+	inquiries inquiries   // that its listeners work on
 
 	transfers *transfers // bounds downloads
 
@@ -185,9 +188,11 @@ func (s *Service) IsConnected() bool {
 // If ctx ends while the link is busy the error is the context's, and says
 // whether the message was not sent or may still arrive.
 //
+// With a [Stage] it waits until the message has come so far: see [Service.Deliver].
+//
 // A server's SendMessage queues the message and does not wait, but for a file
-// until that is stored. For a client that is not there, or reads too slowly, it
-// returns [ErrOffline]; with [All] the message goes to whoever is there. A
+// until that is stored. For a client that is not there, or reads too slowly, and
+// for which nothing is kept, it returns [ErrOffline]; with [All] the message goes to whoever is there. A
 // server that was stopped returns [ErrNotConnected].
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
@@ -200,8 +205,40 @@ func (s *Service) IsConnected() bool {
 // the user's cache directory (os.UserCacheDir); where there is none it begins
 // anew. What was stored of a file that is not sent is deleted, unless it is
 // remembered so.
-func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string) error {
-	return s.send(ctx, content, t, toClientID)
+func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toClientID string, wait ...Stage) error {
+	want := Sent
+	if len(wait) > 0 {
+		want = slices.Max(wait)
+	}
+	if _, err := s.send(ctx, content, t, toClientID, want); err != nil {
+		return fmt.Errorf("crosscomm: SendMessage: %w", err)
+	}
+	return nil
+}
+
+// Deliver is [Service.SendMessage] that waits until the message has come to a stage,
+// and tells how far it has come; for the conditions of each see [Stage]. It returns
+// nil as its error when that is reached, and else what SendMessage returns before
+// the message was sent, or then a *[DeliveryError]. A message to [All] counts as having
+// come to the stage when each client that was there has, or has failed: the Receipt
+// has how many.
+//
+// While it waits the message is sent again, if the link is lost and is up again, in
+// its place among others that wait, so that it is delivered at least once. Our servers
+// and clients know what they already had: they handle none twice within ten minutes
+// and 4,096 such messages. A client that speaks only the original's wire may get it twice
+// after a server or its own link has ended at the wrong moment.
+//
+// Without a deadline of ctx it waits as long as it takes: for a receiver that is away
+// and for which messages are kept (see [Queues]) that may be days. If ctx ends, the
+// message may still arrive. Up to 1,000 calls at a time, with 16 MiB, are under way; the
+// others wait their turn.
+func (s *Service) Deliver(ctx context.Context, content any, t MsgType, toClientID string, wait Stage) (Receipt, error) {
+	r, err := s.send(ctx, content, t, toClientID, wait)
+	if err != nil {
+		err = fmt.Errorf("crosscomm: Deliver: %w", err)
+	}
+	return r, err
 }
 
 // ListClients asks the server for its clients: those online, or all it ever

@@ -48,6 +48,37 @@ var (
 	// sent.
 	ErrOffline = errors.New("receiver is offline")
 
+	// ErrUnknownClient: no client with this id has ever logged in at the server, and
+	// none is expected there.
+	ErrUnknownClient = errors.New("unknown client")
+
+	// ErrQueueFull: there is no room for the message where it would have to wait for
+	// its receiver, in memory or on disk.
+	ErrQueueFull = errors.New("the receiver's queue is full")
+
+	// ErrExpired: the message has waited for its receiver for longer than the server
+	// keeps messages, or newer ones needed its room.
+	ErrExpired = errors.New("the message has expired")
+
+	// ErrNoListener: the receiver has the message, and none of its listeners is for
+	// such a one.
+	ErrNoListener = errors.New("no listener")
+
+	// ErrListener: a listener of the receiver has returned an error, has panicked, or
+	// has dropped the message.
+	ErrListener = errors.New("the listener failed")
+
+	// ErrNoReply: the receiver of a request has handled it without a reply, or cannot
+	// reply, since it speaks only the original's wire.
+	ErrNoReply = errors.New("no reply")
+
+	// ErrNoRequest: the message is no request, or was replied to already.
+	ErrNoRequest = errors.New("no request that could be replied to")
+
+	// ErrNoReceipts: the server is one of the original's wire. The message was written
+	// to it, and more it does not tell.
+	ErrNoReceipts = errors.New("the server gives no receipts")
+
 	// ErrNoObjectStore: an image, a file or a folder cannot be sent or
 	// downloaded, because there is no object store for it: no OSS settings, and
 	// no server that has a data directory. The error says which settings are

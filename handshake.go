@@ -155,6 +155,7 @@ func (srv *server) handshake(run *serverRun, w http.ResponseWriter, r *http.Requ
 		BeforeFlush: p.endBurst,
 		Throttle:    p.throttled,
 		OnPong:      func() { p.ponged.Store(srv.hub.now()) },
+		OnMark:      p.marked,
 	})
 	return p
 }

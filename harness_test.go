@@ -151,6 +151,22 @@ func dialRaw(t testing.TB, addr string) *rawPeer {
 	return &rawPeer{Conn: conn, t: t}
 }
 
+// agreedPeer is loginRaw for a peer that has agreed on crosscomm.v3.
+func agreedPeer(t testing.TB, addr, id string) *rawPeer {
+	t.Helper()
+	dialer := websocket.Dialer{Subprotocols: []string{"crosscomm.v3"}}
+	conn, _, err := dialer.DialContext(testContext(t), "ws://"+addr+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	p := &rawPeer{Conn: conn, t: t, id: id}
+	p.write(frameOf(id, "server", "login", "{}"))
+	for !strings.Contains(p.read(), `"login_response"`) { // there is an object_store before
+	}
+	return p
+}
+
 func loginRaw(t testing.TB, addr, id string) *rawPeer {
 	t.Helper()
 	p := dialRaw(t, addr)

@@ -45,6 +45,10 @@ type member struct {
 
 	forgotten atomic.Bool // whether it is no longer among the members; set with hub.mu locked
 
+	mailbox  atomic.Pointer[mailbox] // nil before it has had a letter in this run
+	waiting  atomic.Bool             // whether letters wait for it on disk
+	outgoing outgoing                // tracked messages of its own
+
 	stateKey string // of the goroutine that writes the state file
 
 	// guarded by hub.mu
@@ -99,7 +103,8 @@ func (h *hub) present(m *member, now int64) bool { return h.connection(m, now) !
 // logins would take the id from each other, and both end.
 func (h *hub) login(p *peer, id string, welcome [][]byte) (old *peer, ok bool) {
 	var queued []error
-	old, ok = h.claim(p, id, func() {
+	var n notices
+	old, ok = h.claim(p, id, &n, func() {
 		for _, data := range welcome {
 			f := p.link.NewFrame(data)
 			queued = append(queued, p.link.Forward(p.link, &f))
@@ -110,12 +115,13 @@ func (h *hub) login(p *peer, id string, welcome [][]byte) (old *peer, ok bool) {
 			p.server.stats.delivered.Add(1)
 		}
 	}
+	n.send(p.server, p)
 	return old, ok
 }
 
 // claim does so, and calls the function of the welcome before others can find the
 // connection. It logs nothing: a handler may ask for the clients.
-func (h *hub) claim(p *peer, id string, welcome func()) (old *peer, ok bool) {
+func (h *hub) claim(p *peer, id string, n *notices, welcome func()) (old *peer, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p.link.IsClosing() {
@@ -139,7 +145,14 @@ func (h *hub) claim(p *peer, id string, welcome func()) (old *peer, ok bool) {
 	m.timedOut.Store(false)
 	welcome()
 	p.member = m
+	box := p.run.deliveries.mailboxFor(m)
+	if box != nil {
+		box.attach(p, n) // before anything newer can come
+	}
 	m.peer.Store(p) // only now can others find it
+	if made := m.mailbox.Load(); made != box {
+		made.attach(p, n)
+	}
 	if h.connected[id] == nil {
 		h.connected[id] = m
 		h.everybody.Store(nil)
@@ -166,6 +179,11 @@ func (h *hub) logout(p *peer, err error) {
 		h.notifyLogout(m.id, err)
 	}
 	h.mu.Unlock()
+	if box := m.mailbox.Load(); box != nil {
+		var n notices
+		box.detach(p, &n)
+		n.send(p.server, nil)
+	}
 	if mine {
 		p.logPresence(slog.LevelInfo, "logout", "client_id", p.id, "reason", err)
 	}
@@ -193,6 +211,9 @@ func (h *hub) alive(p *peer, now int64) {
 	if m.timedOut.Load() && m.timedOut.CompareAndSwap(true, false) {
 		p.logPresence(slog.LevelInfo, "a client that had timed out is back", "client_id", p.id)
 		h.markChanged()
+	}
+	if m.waiting.Load() {
+		p.run.deliveries.mailboxOf(m).sendWaiting()
 	}
 }
 
@@ -318,6 +339,41 @@ func (h *hub) restore(states map[string]clientState) {
 		h.absent.add(m)
 	}
 	h.forgetOldest()
+}
+
+// away returns the clients that are known and not there.
+func (h *hub) away(now int64) (list []*member) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, m := range h.members {
+		if !h.present(m, now) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// expect adds clients to those that are known.
+func (h *hub) expect(ids []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		if h.members[id] == nil {
+			m := &member{id: id}
+			h.members[id] = m
+			h.absent.add(m)
+		}
+	}
+}
+
+// forgetMailboxes ends those of a run that has ended.
+func (h *hub) forgetMailboxes() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.members {
+		m.mailbox.Store(nil)
+		m.waiting.Store(false)
+	}
 }
 
 // markChanged tells the keeper of the state file.

@@ -104,6 +104,9 @@ type delivery struct {
 	// what each is allowed beyond the bound would add up.
 	keep bool
 	work *activity // counts downloads
+	// tally is told what the listeners have made of the message; nil if nobody asks.
+	tally   *tally
+	inquiry *inquiry // that the message is; nil if it is no request
 }
 
 // arrival is a message on its way to a listener.
@@ -113,16 +116,32 @@ type arrival struct {
 	registry *registry
 	reg      *registration
 	received *receivedFile
+	tally    *tally
 }
 
 // run has the listener handle the message.
 func (a *arrival) run() {
 	if a.ctx.Err() != nil {
 		a.reg.opts.Stats.dropped(1)
+		a.tally.end(handling{failure: unfinished})
 		return
 	}
 	a.path, a.err = a.received.outcome()
-	a.registry.call(a.ctx, a.reg, &a.Message)
+	// Also if the listener panics, or ends its goroutine.
+	outcome := handling{failedListener, "it panicked"}
+	defer func() { a.tally.end(outcome) }()
+	ctx := a.ctx
+	if a.inquiry != nil {
+		ctx = a.inquiry.ctx
+	}
+	if outcome = a.registry.call(ctx, a.reg, &a.Message); outcome.failure != "" && a.ctx.Err() != nil {
+		outcome.failure = unfinished // it gave up because it had to
+	}
+}
+
+// drop is called for a message that the listener is not called for.
+func (a *arrival) drop() {
+	a.tally.end(handling{failedListener, "it was dropped: the listener did not keep up, or was removed"})
 }
 
 // dispatch brings the message that is in data, from which f was scanned, to all
@@ -138,8 +157,10 @@ func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 		if !reg.opts.match(t, f) {
 			continue
 		}
-		a := &arrival{ctx: how.ctx, registry: &s.listeners, reg: reg, received: received}
+		how.tally.add()
+		a := &arrival{ctx: how.ctx, registry: &s.listeners, reg: reg, received: received, tally: how.tally}
 		a.Message.set(data, t, f)
+		a.Message.inquiry = how.inquiry
 		work := task{size: len(data), ready: received.ready(), job: a}
 		if reg.queue.offer(a.FromClientID, work) {
 			continue
@@ -149,8 +170,10 @@ func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 			reg.queue.add(a.FromClientID, work)
 		} else {
 			reg.opts.Stats.dropped(1)
+			how.tally.end(handling{failure: unfinished})
 		}
 	}
+	how.tally.close()
 }
 
 // all returns the listeners.
@@ -171,14 +194,17 @@ func downloadDirectory(list []*registration, t MsgType, f frame.Frame) string {
 	return ""
 }
 
-func (r *registry) call(ctx context.Context, reg *registration, m *Message) {
+func (r *registry) call(ctx context.Context, reg *registration, m *Message) (h handling) {
 	well := false
+	h = handling{failedListener, "it panicked"}
 	defer func() { reg.opts.Stats.handled(well) }()
 	defer logPanic(r.log, "a listener panicked", m)
 	err := reg.listener(ctx, m)
-	if well = err == nil; !well {
-		r.log.With(m.logged()...).Error("a listener failed", "error", err)
+	if well = err == nil; well {
+		return handling{}
 	}
+	r.log.With(m.logged()...).Error("a listener failed", "error", err)
+	return handling{failedListener, err.Error()}
 }
 
 // logPanic is to be deferred: a panic in a user's function ends that call and

@@ -1,7 +1,6 @@
 package crosscomm
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -37,6 +36,8 @@ type Message struct {
 
 	path string // where its file or folder is
 	err  error  // why that could not be downloaded
+
+	inquiry *inquiry // nil if nobody waits for a reply
 }
 
 // Path returns where the image, the file or the folder is that came with the
@@ -50,8 +51,9 @@ func (m *Message) Path() string { return m.path }
 // [Service.DownloadFileManually] can try again.
 func (m *Message) Err() error { return m.err }
 
-// Frame returns the frame as it was received, to the byte, and nil for a
-// Message that did not come from one. It must not be changed.
+// Frame returns the frame as it was received, to the byte, but without the headers
+// that Go programs add to it among themselves, and nil for a Message that did not
+// come from one. It must not be changed.
 func (m *Message) Frame() json.RawMessage { return m.received }
 
 // Time returns the Timestamp as a time, to the microsecond. It returns the zero
@@ -97,9 +99,10 @@ func newMessage(data []byte, f frame.Frame) *Message {
 
 // set is newMessage for one that is there.
 func (m *Message) set(data []byte, t MsgType, f frame.Frame) {
-	m.received = bytes.Clone(data)
-	end := f.ContentAt + len(f.Content)
-	m.Content = json.RawMessage(m.received[f.ContentAt:end:end])
+	m.received = f.AppendPlain(make([]byte, 0, len(data)), data)
+	begin := f.PlainContentAt()
+	end := begin + len(f.Content)
+	m.Content = json.RawMessage(m.received[begin:end:end])
 	m.MsgType = t
 	m.Timestamp, _ = strconv.ParseFloat(string(f.Timestamp), 64)
 

@@ -92,6 +92,7 @@ func (q *serialQueue) drops() bool {
 func (q *serialQueue) drop(t task) {
 	q.left(t)
 	q.stats.dropped(1)
+	t.job.drop()
 }
 
 // replaced gives a task the place of the one of its source, if only the latest is
@@ -119,8 +120,9 @@ func (q *serialQueue) keepBounds(s *source) {
 		q.dropOldestOf(s)
 	}
 	for q.waiting > maxWaiting && q.tasks.Len()-q.gaps > 1 {
-		q.pop()
+		t := q.pop()
 		q.stats.dropped(1)
+		t.job.drop()
 	}
 }
 

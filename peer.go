@@ -45,6 +45,10 @@ type peer struct {
 	now                 int64 // of the hub's clock; 0 for not looked at yet
 	received, delivered uint64
 
+	notices  notices // that its input has caused, and that are sent with what it brings
+	numbered uint64  // how many tracked messages were sent on it; guarded by the mailbox's mu
+	marks    uint64  // and how many marks
+
 	bytes    int // that it has brought since it was last throttled, after inflation
 	throttle throttle
 
@@ -92,7 +96,11 @@ func (p *peer) receive(data []byte, text bool) bool {
 		// text.
 		data = bytes.TrimPrefix(data, byteOrderMark)
 	}
-	f, err := frame.ScanNested(data, p.server.s.cfg.Limits.Nesting)
+	scan := frame.ScanNested
+	if p.agreed {
+		scan = frame.ScanAgreed
+	}
+	f, err := scan(data, p.server.s.cfg.Limits.Nesting)
 	if err != nil {
 		p.refuse(err)
 		return false
@@ -116,6 +124,12 @@ func (p *peer) receive(data []byte, text bool) bool {
 		p.logout()
 	case TypeListClients:
 		p.listClients(f)
+	case typeCancel:
+		p.passCancel(f, data)
+	case typeReceived:
+		if err := p.reported(f); err != nil {
+			p.refuse(err)
+		}
 	default:
 		p.route(t, f, data)
 	}
@@ -136,7 +150,7 @@ func (p *peer) survive() {
 // check says why a frame is not taken from this peer.
 func (p *peer) check(t MsgType, f frame.Frame) error {
 	switch {
-	case !t.Valid():
+	case !t.Valid() && !(p.agreed && (t == typeReceived || t == typeCancel)):
 		return fmt.Errorf("unknown msg_type %.40q", f.Type)
 	case t == TypeLoginResponse || t == TypeListClientsResponse:
 		return fmt.Errorf("only a server sends %s", t)
@@ -164,6 +178,9 @@ func (p *peer) gone(err error) {
 // endBurst is called before what has come in at once is written.
 func (p *peer) endBurst() {
 	p.now = 0
+	if !p.notices.none() {
+		p.notices.send(p.server, p)
+	}
 	if p.received > 0 {
 		p.server.stats.received.Add(p.received)
 	}
@@ -198,15 +215,20 @@ func (p *peer) slowDown(messages, bytes int) time.Duration {
 // answer reach those first whose turn has not come.
 func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 	p.warnOfLostFile(t, f)
+	h, err := parseHeaders(f)
+	if err != nil {
+		p.refuse(err)
+		return
+	}
 	receivers := 0
 	switch {
+	case h.Delivery != "":
+		receivers = p.routeTracked(f, data, h)
 	case string(f.To) == ServerID:
 		p.dispatch(data, f)
 	case string(f.To) == All:
-		out := p.link.NewFrame(data)
-		receivers = p.server.hub.broadcast(p, p.now, func(m *member, to *peer) bool {
-			return p.fits(m, to, len(data)) && p.server.forward(to, &out, p)
-		})
+		receivers = p.broadcast(f, data)
+		p.keepForAbsent(f, data)
 		p.dispatch(data, f)
 	default:
 		if p.forward(f, data) {
@@ -221,25 +243,63 @@ func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 	}
 }
 
+// broadcast queues a frame for all who are there, and returns how many.
+func (p *peer) broadcast(f frame.Frame, data []byte) (receivers int) {
+	var waiting []*member // what is made for them ends the frame that is for the others
+	pass := func(text []byte, isFor func(*peer) bool) {
+		out := p.link.NewFrame(text)
+		receivers += p.server.hub.broadcast(p, p.now, func(m *member, to *peer) bool {
+			switch {
+			case !isFor(to):
+				return false
+			case m.waiting.Load():
+				waiting = append(waiting, m)
+				return false
+			}
+			return p.fits(m, to, len(text)) && p.server.forward(to, &out, p)
+		})
+	}
+	if f.Headers == nil {
+		pass(data, func(*peer) bool { return true })
+	} else {
+		pass(data, func(to *peer) bool { return to.agreed })
+		pass(f.AppendPlain(nil, data), func(to *peer) bool { return !to.agreed })
+	}
+	for _, m := range waiting {
+		if p.keepFor(m, f, data) {
+			receivers++
+		}
+	}
+	return receivers
+}
+
 // forward queues a frame for the one client that it is for, and reports false if
-// that is not known, is not present now or cannot take it.
+// that is not known, or is not present now, or cannot take it, and it is not kept
+// either.
 func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
+	if m != nil && m.waiting.Load() {
+		return p.keepFor(m, f, data)
+	}
 	for to := hub.target(m, p.now); to != nil; {
-		if !p.fits(m, to, len(data)) {
+		text := data
+		if f.Headers != nil && !to.agreed {
+			text = f.AppendPlain(nil, data)
+		}
+		if !p.fits(m, to, len(text)) {
 			return false
 		}
-		out := p.link.NewFrame(data)
+		out := p.link.NewFrame(text)
 		if p.server.forward(to, &out, p) {
 			return true
 		}
 		before := to
 		if to = hub.target(m, p.now); to == before { // else a newer login has just taken over
-			return false
+			break
 		}
 	}
-	return false
+	return m != nil && p.run.deliveries.store != nil && p.keepFor(m, f, data)
 }
 
 // fits reports whether a message is not too large for the connection of who is to get

@@ -11,36 +11,42 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/link"
 )
 
-// send is Service.SendMessage.
-func (s *Service) send(ctx context.Context, content any, t MsgType, to string) error {
-	err := checkReceiver(to)
+// send is Service.Deliver.
+func (s *Service) send(ctx context.Context, content any, t MsgType, to string, want Stage) (r Receipt, err error) {
+	if err = want.check(); err == nil {
+		err = checkReceiver(to)
+	}
 	switch {
 	case err != nil:
 	case t.file():
-		err = s.sendFile(ctx, content, t, to)
+		r, err = s.sendFile(ctx, content, t, to, want)
 	default:
-		err = s.sendFrame(ctx, content, t, to, "")
+		r, err = s.sendFrame(ctx, content, t, to, "", want)
 	}
-	if err != nil {
-		return fmt.Errorf("crosscomm: SendMessage: %w", err)
+	if err == nil && s.log.Enabled(ctx, slog.LevelDebug) {
+		s.log.Debug("sent", "type", string(t), "to", to, "msg_id", r.MsgID, "stage", r.Reached.String())
 	}
-	if s.log.Enabled(ctx, slog.LevelDebug) {
-		s.log.Debug("sent", "type", string(t), "to", to)
-	}
-	return nil
+	return r, err
 }
 
 // sendFrame sends the message alone, with the key of what was stored for it, if
 // anything.
-func (s *Service) sendFrame(ctx context.Context, content any, t MsgType, to, key string) error {
-	data, err := s.newMessageFrame(content, t, to, key)
+func (s *Service) sendFrame(ctx context.Context, content any, t MsgType, to, key string, want Stage) (Receipt, error) {
+	data, msgID, err := s.newMessageFrame(content, t, to, key)
 	if err != nil {
-		return err
+		return Receipt{}, err
 	}
-	if s.client != nil {
-		return s.client.send(ctx, data)
+	switch {
+	case want > Sent && s.client != nil:
+		return s.client.deliver(ctx, data, msgID, to, headers{Delivery: want.String()})
+	case want > Sent:
+		return s.server.deliver(ctx, data, msgID, to, headers{Delivery: want.String()})
+	case s.client != nil:
+		err = s.client.send(ctx, data)
+	default:
+		err = s.server.send(data, to)
 	}
-	return s.server.send(data, to)
+	return Receipt{MsgID: msgID}, err
 }
 
 func checkReceiver(to string) error {
@@ -60,7 +66,7 @@ func (s *Service) canReach(ctx context.Context, to string) error {
 		_, err := s.client.session(ctx)
 		return err
 	}
-	if to != All && to != ServerID && !s.server.hub.isPresent(to) {
+	if to != All && to != ServerID && !s.server.hub.isPresent(to) && !s.server.keepsFor(to) {
 		return fmt.Errorf("to %q: %w", to, ErrOffline)
 	}
 	return nil
@@ -76,12 +82,16 @@ func (srv *server) send(data []byte, to string) error {
 	case All:
 		srv.hub.broadcast(nil, srv.hub.now(), func(_ *member, p *peer) bool { return len(data) <= p.takes && srv.tell(p, data) })
 	default:
-		p := srv.hub.target(srv.hub.member([]byte(to)), srv.hub.now())
+		m := srv.hub.member([]byte(to))
+		if m != nil && m.waiting.Load() {
+			return srv.keep(data, m)
+		}
+		p := srv.hub.target(m, srv.hub.now())
 		if p != nil && len(data) > p.takes {
 			return tooLarge(len(data), "the receiver", p.takes)
 		}
 		if p == nil || !srv.tell(p, data) {
-			return fmt.Errorf("to %q: %w", to, ErrOffline)
+			return srv.keep(data, m)
 		}
 	}
 	return nil
@@ -154,24 +164,25 @@ func (c *client) session(ctx context.Context) (*session, error) {
 }
 
 // newMessageFrame makes the frame of a message that an application sends, with
-// the key of what was stored for it, if anything. Its errors are those of
-// SendMessage that do not depend on the link.
-func (s *Service) newMessageFrame(content any, t MsgType, to, key string) ([]byte, error) {
+// the key of what was stored for it, if anything, and returns its msg_id, too. Its
+// errors are those of SendMessage that do not depend on the link.
+func (s *Service) newMessageFrame(content any, t MsgType, to, key string) (data []byte, msgID string, err error) {
 	raw, err := encodeContent(t, content)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrContent, err)
+		return nil, "", fmt.Errorf("%w: %w", ErrContent, err)
 	}
-	data := s.newFileFrame(t, to, raw, key)
+	m := s.newMessageOf(t, to, raw, key)
+	data = m.AppendFrame(nil)
 	if len(data) > s.cfg.MaxMessageSize {
-		return nil, tooLarge(len(data), "receivers", s.cfg.MaxMessageSize)
+		return nil, "", tooLarge(len(data), "receivers", s.cfg.MaxMessageSize)
 	}
 	if t == TypeDict {
 		// What the application brought as JSON may be nested too deeply.
 		if _, err := frame.Scan(data); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrContent, err)
+			return nil, "", fmt.Errorf("%w: %w", ErrContent, err)
 		}
 	}
-	return data, nil
+	return data, m.MsgID, nil
 }
 
 func tooLarge(size int, who string, takes int) error {
@@ -182,11 +193,13 @@ var emptyContent = []byte("{}")
 
 // newFrame makes a frame of our own, content being JSON text.
 func (s *Service) newFrame(t MsgType, to string, content []byte) []byte {
-	return s.newFileFrame(t, to, content, "")
+	m := s.newMessageOf(t, to, content, "")
+	return m.AppendFrame(nil)
 }
 
-// newFileFrame is newFrame for what is stored under the key.
-func (s *Service) newFileFrame(t MsgType, to string, content []byte, key string) []byte {
+// newMessageOf makes a message of our own, content being JSON text; something is
+// stored for it if there is a key.
+func (s *Service) newMessageOf(t MsgType, to string, content []byte, key string) Message {
 	now := time.Now()
 	m := Message{
 		// The original's server too makes its message ids of its client id.
@@ -201,5 +214,5 @@ func (s *Service) newFileFrame(t MsgType, to string, content []byte, key string)
 	if s.server != nil {
 		m.FromClientID = ServerID
 	}
-	return m.AppendFrame(nil)
+	return m
 }

@@ -66,12 +66,19 @@ type task struct {
 // isReady reports whether the task may run.
 func (t *task) isReady() bool { return t.ready == nil || isClosed(t.ready) }
 
-type job interface{ run() }
+type job interface {
+	run()
+	// drop is called in place of run, with the queue locked: it must not block, nor
+	// use the queue.
+	drop()
+}
 
-// jobFunc is a function as a job.
+// jobFunc is a function as a job, of which nobody needs to know if it is dropped.
 type jobFunc func()
 
 func (f jobFunc) run() { f() }
+
+func (jobFunc) drop() {}
 
 // maxUnused is how many sources are kept to be used again.
 const maxUnused = 64
@@ -102,6 +109,7 @@ func (q *serialQueue) add(from string, t task) {
 func (q *serialQueue) put(s *source, from string, t task) {
 	if q.closed {
 		q.stats.dropped(1)
+		t.job.drop()
 		return
 	}
 	if s == nil {
@@ -258,6 +266,14 @@ func (q *serialQueue) close() bool {
 		n := s.queued + len(s.held)
 		q.stats.waits(-n)
 		q.stats.dropped(n)
+		for _, t := range s.held {
+			t.job.drop()
+		}
+	}
+	for _, t := range q.tasks.All() {
+		if t.job != nil {
+			t.job.drop()
+		}
 	}
 	q.tasks, q.gaps, q.sources, q.unused = fifo.Queue[task]{}, 0, nil, nil
 	q.waiting, q.held, q.heldSize = 0, 0, 0

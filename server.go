@@ -43,6 +43,8 @@ type server struct {
 	queues   link.Budget
 	failures failures // logins
 
+	own ownLetters
+
 	keysMu sync.Mutex
 	keys   *accessKeys // of the endpoint; nil until they are needed
 
@@ -67,9 +69,10 @@ type serverRun struct {
 	keeper sync.WaitGroup      // goroutines that outlast the connections
 	keep   context.CancelFunc  // ends those
 
-	transfers   activity  // uploads and downloads of the server itself
-	endpoint    *endpoint // for files; nil if there is none
-	tokens      *tokens   // of which one is needed; nil if none is
+	transfers   activity    // uploads and downloads of the server itself
+	endpoint    *endpoint   // for files; nil if there is none
+	tokens      *tokens     // of which one is needed; nil if none is
+	deliveries  *deliveries // the messages that are tracked
 	warnNoStore sync.Once
 }
 
@@ -139,6 +142,13 @@ func (srv *server) begin() (*serverRun, error) {
 		}
 		return nil, fmt.Errorf("crosscomm: the data directory %s cannot be used: %w%s", srv.s.cfg.DataDir, err, hint)
 	}
+	if run.deliveries, err = srv.openDeliveries(); err != nil {
+		if run.endpoint != nil {
+			err = errors.Join(err, run.endpoint.server.Close())
+		}
+		return nil, fmt.Errorf("crosscomm: the queues in the data directory %s cannot be used: %w", srv.s.cfg.DataDir, err)
+	}
+	run.deliveries.addWaiting()
 	run.ctx, run.cancel = context.WithCancel(context.Background())
 	var keepCtx context.Context
 	keepCtx, run.keep = context.WithCancel(context.Background())
@@ -153,6 +163,7 @@ func (srv *server) begin() (*serverRun, error) {
 			file.keep(keepCtx, srv.hub)
 		})
 	}
+	run.keeper.Go(func() { run.deliveries.run(keepCtx) })
 	run.keeper.Go(func() { every(keepCtx, srv.s.cfg.HeartbeatInterval, srv.hub.lookAtSilent) })
 	if srv.s.cfg.TokenFile != "" {
 		run.keeper.Go(func() { every(keepCtx, tokensFresh, func() { srv.refreshTokens(run) }) })
@@ -304,6 +315,9 @@ func (srv *server) end(run *serverRun) {
 	defer cancel()
 	if !srv.s.listeners.idle(patience) || !srv.s.events.idle(patience) {
 		srv.s.log.Error("a listener or a function of the Config still runs, although its context has ended; it is left behind")
+	}
+	if err := run.deliveries.close(); err != nil {
+		srv.s.log.Error("closing the queues in the data directory", "error", err)
 	}
 	if run.endpoint != nil {
 		run.endpoint.store.close()

@@ -35,6 +35,8 @@ type session struct {
 	done     chan struct{} // closed after that, when no goroutine is left
 	listing  chan struct{} // has a token while a ListClients call is under way
 
+	reports reports // of the tracked messages that it has brought
+
 	serverTakes int // how many bytes it takes in a message; set before loggedIn is closed
 
 	mu       sync.Mutex
@@ -66,6 +68,7 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 
 		serverTakes: math.MaxInt, // as far as it is known
 	}
+	sess.reports.sess = sess
 	go sess.serve()
 	content := emptyContent
 	if agreed {
@@ -100,6 +103,7 @@ func (sess *session) serve() {
 	sess.mu.Lock()
 	sess.err = sess.explain(err)
 	sess.mu.Unlock()
+	sess.reports.close()
 	close(sess.ended)
 }
 
@@ -130,6 +134,7 @@ func (sess *session) reason() error {
 
 // logout says goodbye. What was queued before goes out before.
 func (sess *session) logout() {
+	sess.reports.flush()
 	_ = sess.link.Send(sess.client.s.newFrame(TypeLogout, ServerID, emptyContent))
 	sess.link.Close(websocket.CloseNormalClosure, "logout", logoutTimeout)
 }
@@ -138,15 +143,39 @@ func (sess *session) logout() {
 // well-formed.
 func (sess *session) receive(data []byte, _ bool) bool {
 	s := sess.client.s
-	f, err := frame.Scan(data)
+	var f frame.Frame
+	var err error
+	if sess.agreed {
+		f, err = frame.ScanAgreed(data, frame.MaxDepth)
+	} else {
+		f, err = frame.Scan(data)
+	}
 	wellFormed := err == nil
 	t := msgTypeOf(f.Type)
-	if wellFormed && sess.agreed && t == typeObjectStore && string(f.From) == ServerID {
-		sess.offered(f.Content)
+	if wellFormed && sess.agreed && string(f.From) == ServerID {
+		switch t {
+		case typeObjectStore:
+			sess.offered(f.Content)
+			return true
+		case typeReceipt:
+			if err := sess.client.outbox.settle(f.Content); err != nil {
+				sess.client.warnings.warn(s.log, "the server sent a receipt that is not understood; it is ignored", "reason", err)
+			}
+			return true
+		}
+	}
+	if wellFormed && sess.agreed && t == typeCancel {
+		if err := s.inquiries.cancelled(f); err != nil {
+			sess.client.warnings.warn(s.log, "a cancellation that is not understood; it is ignored", "reason", err)
+		}
 		return true
 	}
 	if wellFormed && !t.Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
+	}
+	var h headers
+	if err == nil {
+		h, err = parseHeaders(f)
 	}
 	if err != nil {
 		sess.client.warnings.warn(s.log, "the server sent a frame that is not understood; it is ignored", "reason", err)
@@ -165,8 +194,12 @@ func (sess *session) receive(data []byte, _ bool) bool {
 			sess.listAnswered(newMessage(data, f))
 		}
 	}
-	if string(f.From) != s.cfg.ClientID {
-		s.dispatch(delivery{ctx: sess.run.ctx, link: sess.link, keep: true, work: &sess.run.work}, data, f)
+	how := delivery{ctx: sess.run.ctx, link: sess.link, keep: true, work: &sess.run.work}
+	switch {
+	case h.Delivery != "":
+		sess.receiveTracked(how, data, f, h)
+	case string(f.From) != s.cfg.ClientID:
+		s.dispatch(how, data, f)
 	}
 	return true
 }

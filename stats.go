@@ -14,6 +14,8 @@ type Stats struct {
 	Delivered   uint64 // frames queued for a client
 	Undelivered uint64 // frames of a client for one that was not there, or too slow
 	Refused     uint64 // frames that were malformed, or not the sender's to send
+	Kept        uint64 // frames that were put on disk first, until their client takes them
+	Expired     uint64 // messages dropped from the queues on disk, for their age or for want of room
 	TooSlow     uint64 // clients disconnected because they did not keep up
 
 	TurnedAway   uint64 // connections refused before they were WebSockets
@@ -28,6 +30,7 @@ type Stats struct {
 // counters are the live Stats.
 type counters struct {
 	received, delivered, undelivered, refused, tooSlow atomic.Uint64
+	kept, expired                                      atomic.Uint64
 	turnedAway, failedLogins, throttled, forgotten     atomic.Uint64
 
 	warnings logLimiter // of what hostile or careless clients cause
@@ -52,6 +55,8 @@ func (c *counters) snapshot() Stats {
 		Delivered:   c.delivered.Load(),
 		Undelivered: c.undelivered.Load(),
 		Refused:     c.refused.Load(),
+		Kept:        c.kept.Load(),
+		Expired:     c.expired.Load(),
 		TooSlow:     c.tooSlow.Load(),
 
 		TurnedAway:   c.turnedAway.Load(),

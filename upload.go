@@ -30,21 +30,21 @@ const largeFiles = 2
 // sendFile stores what content names, and then sends the message with its key.
 // On an error before that there is nothing to send, and nothing of it stays at
 // the store unless a later call can go on with it.
-func (s *Service) sendFile(ctx context.Context, content any, t MsgType, to string) error {
+func (s *Service) sendFile(ctx context.Context, content any, t MsgType, to string, want Stage) (Receipt, error) {
 	// Not after a gigabyte has been stored for nobody.
 	if err := s.canReach(ctx, to); err != nil {
-		return err
+		return Receipt{}, err
 	}
 	ctx, end := s.beginTransfer(ctx)
 	defer end()
 	u, err := s.openUpload(ctx, content, t)
 	if err != nil {
-		return err
+		return Receipt{}, err
 	}
 	defer u.record.release()
 	// As little for a message that receivers would not take.
-	if _, err := s.newMessageFrame(content, t, to, u.key); err != nil {
-		return err
+	if _, _, err := s.newMessageFrame(content, t, to, u.key); err != nil {
+		return Receipt{}, err
 	}
 	err = u.run(ctx, t)
 	if err != nil {
@@ -55,17 +55,17 @@ func (s *Service) sendFile(ctx context.Context, content any, t MsgType, to strin
 		err = &TransferError{Op: OpUpload, Key: u.key, Path: u.path, Err: pathless(err)}
 	}
 	if err := u.told.done(err); err != nil {
-		return err
+		return Receipt{}, err
 	}
-	err = s.sendFrame(ctx, content, t, to, u.key)
+	receipt, err := s.sendFrame(ctx, content, t, to, u.key, want)
 	switch {
 	case err == nil:
 		u.record.forget()
-	case errors.Is(err, errMayArrive):
+	case errors.Is(err, errMayArrive), receipt.MsgID != "": // it was sent
 	case !u.record.kept || ctx.Err() == nil && !errors.Is(err, ErrNotConnected):
 		u.withdraw(ctx)
 	}
-	return err
+	return receipt, err
 }
 
 // openUpload looks at what content names, and chooses its key: another one than

@@ -44,10 +44,11 @@ var python = sync.OnceValues(func() (string, error) { return pywayne.Interpreter
 
 // pyProcess is a Python process that runs real pywayne services.
 type pyProcess struct {
-	t      *testing.T
-	stdin  io.WriteCloser
-	events chan event
-	done   <-chan struct{} // closed when it has ended
+	t       *testing.T
+	process *subprocess.Process
+	stdin   io.WriteCloser
+	events  chan event
+	done    <-chan struct{} // closed when it has ended
 
 	mu      sync.Mutex
 	next    int
@@ -97,7 +98,7 @@ func startPython(t *testing.T) *pyProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.done = python.Ended()
+	p.process, p.done = python, python.Ended()
 	t.Cleanup(func() {
 		python.Stop()
 		if t.Failed() {

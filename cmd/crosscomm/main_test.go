@@ -73,7 +73,7 @@ func TestLines(t *testing.T) {
 	listen.event("up")
 	lines := "1\n\"two\"\r\nnot JSON\n3"
 	send := start(t, strings.NewReader(lines), "send", "--server", addr, "--id", "sensor", "--type", "json", "--lines")
-	send.ends(exitFail, "line 3: crosscomm: SendMessage: bad content")
+	send.ends(exitFail, "line 3: crosscomm: Deliver: bad content")
 	if !strings.Contains(send.stderr.String(), "1 of 4 lines") {
 		t.Errorf("standard error has %s", send.stderr)
 	}

@@ -91,6 +91,18 @@ func (p *printer) message(m *crosscomm.Message) {
 	p.line("%s}", line)
 }
 
+// receipt prints the event of a message that was sent, or was not.
+func (p *printer) receipt(r crosscomm.Receipt, content string, toAll bool, err error) {
+	event, more := r.Reached.String(), ""
+	if toAll {
+		more = fmt.Sprintf(`, "receivers": %d, "accepted": %d, "written": %d, "handled": %d, "failed": %d`, r.Receivers, r.Accepted, r.Written, r.Handled, r.Failed)
+	}
+	if err != nil {
+		event, more = "failed", more+`, "error": `+quote(err.Error())
+	}
+	p.line(`{"event": %s, "msg_id": %s, "content": %s%s}`, quote(event), quote(r.MsgID), quote(content), more)
+}
+
 func quote(s string) string {
 	b, err := json.Marshal(s)
 	if err != nil {

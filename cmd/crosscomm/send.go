@@ -18,9 +18,10 @@ type sendCommand struct {
 	clientFlags
 	To      string  `help:"The receiver: a client's id, all or server." default:"all" placeholder:"ID"`
 	Type    string  `help:"The type of the content: text, json, dict, bytes, image, file or folder." enum:"text,json,dict,bytes,image,file,folder" default:"text" placeholder:"TYPE"`
+	Wait    string  `help:"Wait until each message has come so far: accepted (it is safe with the server), written (the receiver's program has it) or handled (its listeners have returned)." enum:",accepted,written,handled" default:"" placeholder:"STAGE"`
 	Lines   bool    `help:"Send a message for each line of standard input."`
-	JSON    bool    `name:"json" help:"Print how far an image, a file or a folder has come, one JSON object a line."`
-	Timeout seconds `help:"How long to try to log in, and to send each message (10s without it); for an image, a file or a folder, how long it may make no progress (1m)." placeholder:"DURATION"`
+	JSON    bool    `name:"json" help:"Print what became of each message, and how far an image, a file or a folder has come, one JSON object a line."`
+	Timeout seconds `help:"How long to try to log in, and to send each message and wait for it (10s without it); for an image, a file or a folder, how long it may make no progress (1m)." placeholder:"DURATION"`
 	Content content `arg:"" optional:"" help:"The content, - for all of standard input, or the path of an image, a file or a folder."`
 }
 
@@ -43,18 +44,19 @@ func (c *content) Decode(ctx *kong.DecodeContext) error {
 
 // Help is shown by kong.
 func (sendCommand) Help() string {
-	return `It ends when the message is written to the server. Images, files and folders are stored before, by the server or, if OSS_ENDPOINT and the like are set, by OSS. One of more than 16 MiB that was cut goes on where it stopped when it is sent again.
+	return `It ends when the message is written to the server, or, with --wait, has come so far; it fails if it does not. Images, files and folders are stored before, by the server or, if OSS_ENDPOINT and the like are set, by OSS. One of more than 16 MiB that was cut goes on where it stopped when it is sent again.
 
 Examples:
   crosscomm send --server 192.168.1.10:9898 --to desk "dinner is ready"
   crosscomm send --type dict '{"speed": 0.5}'
+  crosscomm send --to robot-7 --wait handled --timeout 1m "go home"
   crosscomm send --type bytes - < photo.raw
   crosscomm send --server 192.168.1.10:9898 --to desk --type file report.pdf
   tail -f /var/log/syslog | crosscomm send --id router --lines
 
 With --lines a line that cannot be sent is reported, and the others still go; the exit code is 1 then.
 
-With --json it prints {"event": "progress", "op": "upload", "key": …, "path": …, "bytes": …, "total": …, "file": …, "files": …, "done": …}, with "error" if it has failed.`
+With --json it prints a line for each message, {"event": "sent", "msg_id": …, "content": …}, where the event is "accepted", "written" or "handled" if it waited for that, or "failed", with an "error". One to all has also "receivers", "accepted", "written", "handled" and "failed", how many clients it went to and how far it came. For files it prints {"event": "progress", "op": "upload", "key": …, "path": …, "bytes": …, "total": …, "file": …, "files": …, "done": …}, with "error" if it has failed.`
 }
 
 // Run is called by kong.
@@ -91,13 +93,35 @@ func (c sendCommand) Run(ctx context.Context, con console) error {
 	defer logout(svc)
 	switch {
 	case c.Lines:
-		return c.sendLines(ctx, svc, con)
+		return cmp.Or(c.sendLines(ctx, svc, con, out), out.err)
 	case c.isFile():
-		err := c.sendFile(ctx, svc, report)
+		err := c.sendFile(ctx, svc, report, out)
 		report.close()
 		return cmp.Or(err, out.err)
 	}
-	return c.send(ctx, svc, data)
+	return cmp.Or(c.send(ctx, svc, data, out), out.err)
+}
+
+// stage is how far it is waited.
+func (c sendCommand) stage() crosscomm.Stage {
+	switch c.Wait {
+	case crosscomm.Accepted.String():
+		return crosscomm.Accepted
+	case crosscomm.Written.String():
+		return crosscomm.Written
+	case crosscomm.Handled.String():
+		return crosscomm.Handled
+	}
+	return crosscomm.Sent
+}
+
+// deliver sends a message, and prints what became of it if events are wanted.
+func (c sendCommand) deliver(ctx context.Context, svc *crosscomm.Service, value any, text string, out *printer) error {
+	receipt, err := svc.Deliver(ctx, value, crosscomm.MsgType(c.Type), c.To, c.stage())
+	if c.JSON {
+		out.receipt(receipt, text, c.To == crosscomm.All && c.stage() > crosscomm.Sent, err)
+	}
+	return err
 }
 
 // isFile reports whether the content is the path of what is sent.
@@ -109,23 +133,23 @@ func (c sendCommand) isFile() bool {
 	return false
 }
 
-func (c sendCommand) sendFile(ctx context.Context, svc *crosscomm.Service, report *reporter) error {
+func (c sendCommand) sendFile(ctx context.Context, svc *crosscomm.Service, report *reporter, out *printer) error {
 	ctx, cancel := report.limit(ctx, c.Timeout.or(stallTimeout))
 	defer cancel()
-	return svc.SendMessage(ctx, c.Content.text, crosscomm.MsgType(c.Type), c.To)
+	return c.deliver(ctx, svc, c.Content.text, c.Content.text, out)
 }
 
-func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, data []byte) error {
+func (c sendCommand) send(ctx context.Context, svc *crosscomm.Service, data []byte, out *printer) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.or(messageTimeout))
 	defer cancel()
 	var value any = data
 	if crosscomm.MsgType(c.Type) == crosscomm.TypeDict {
 		value = json.RawMessage(data)
 	}
-	return svc.SendMessage(ctx, value, crosscomm.MsgType(c.Type), c.To)
+	return c.deliver(ctx, svc, value, string(data), out)
 }
 
-func (c sendCommand) sendLines(ctx context.Context, svc *crosscomm.Service, con console) error {
+func (c sendCommand) sendLines(ctx context.Context, svc *crosscomm.Service, con console, out *printer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lines := readLines(ctx, con.stdin)
@@ -146,7 +170,7 @@ func (c sendCommand) sendLines(ctx context.Context, svc *crosscomm.Service, con 
 		}
 		err := line.err
 		if err == nil {
-			err = c.send(ctx, svc, line.text)
+			err = c.send(ctx, svc, line.text, out)
 		}
 		if errors.Is(err, crosscomm.ErrNotConnected) || ctx.Err() != nil {
 			return fmt.Errorf("line %d: %w", n, err)

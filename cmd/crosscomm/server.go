@@ -33,6 +33,14 @@ type serverCommand struct {
 	Quota             size       `help:"How much all files together may take, such as 10GB; without it as much as the disk has." placeholder:"SIZE"`
 	MaxFileSize       size       `help:"How large a file may be, such as 500MB; without it there is no bound." placeholder:"SIZE"`
 	KeepFiles         days       `help:"How long files are kept, such as 7d; without it forever." placeholder:"DURATION"`
+	StartTimeout      seconds    `help:"How long to wait for another server, which is just ending, to give up the port and the data directory; without it there is no waiting." placeholder:"DURATION"`
+	NoQueues          bool       `help:"Keep no messages for clients that are away."`
+	QueueAge          days       `help:"How long a message waits for a client that is away." default:"7d" placeholder:"DURATION"`
+	QueueMessages     int        `help:"How many messages wait for one client; the oldest are dropped for newer ones." default:"100000" placeholder:"N"`
+	QueueSize         size       `help:"The same in bytes." default:"64MiB" placeholder:"SIZE"`
+	QueueSizeInAll    size       `help:"The same for all clients; then no more is taken." default:"4GiB" placeholder:"SIZE"`
+	QueueBroadcasts   bool       `help:"Have messages to all wait, too, for all known clients that are away."`
+	QueueFor          []string   `help:"Id of a client for which messages wait although it may never have logged in. May be repeated." placeholder:"ID"`
 	PrintOSSEnv       bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
 	LogLevel          slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
 	JSON              bool       `name:"json" help:"Print events to standard output, one JSON object a line."`
@@ -80,6 +88,14 @@ func (c serverCommand) config(con console) (crosscomm.Config, error) {
 		MaxFileSize:       int64(c.MaxFileSize),
 		KeepFiles:         time.Duration(c.KeepFiles),
 		Logger:            newLogger(con.stderr, c.LogLevel),
+	}
+	if cfg.DataDir != "" {
+		cfg.Queues = crosscomm.Queues{
+			Off: c.NoQueues, MaxAge: time.Duration(c.QueueAge), MaxMessages: c.QueueMessages, MaxBytes: int64(c.QueueSize), MaxTotalBytes: int64(c.QueueSizeInAll),
+			Broadcasts: c.QueueBroadcasts, Clients: c.QueueFor,
+		}
+	} else if c.QueueBroadcasts || c.QueueFor != nil {
+		return cfg, usageError{"--queue-broadcasts and --queue-for need a --data-dir"}
 	}
 	if err := errors.Join(c.accessFlags.apply(&cfg), c.limitFlags.apply(&cfg)); err != nil {
 		return cfg, err
@@ -130,6 +146,28 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	if c.PrintOSSEnv {
 		return c.printOSSEnv(ctx, svc, con)
 	}
+	until := time.Now().Add(time.Duration(c.StartTimeout))
+	for told := false; ; told = true {
+		err := c.serve(ctx, svc, out, leaf)
+		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, crosscomm.ErrInUse) || !time.Now().Before(until) {
+			return err
+		}
+		if !told {
+			cfg.Logger.Warn("waiting for another server to end", "error", err)
+		}
+		select {
+		case <-time.After(startAgain):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// startAgain is how often a server tries to get what another one still has.
+const startAgain = 50 * time.Millisecond
+
+// serve serves until ctx ends.
+func (c serverCommand) serve(ctx context.Context, svc *crosscomm.Service, out *printer, leaf *x509.Certificate) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.IP, strconv.Itoa(c.Port)))
 	if err != nil {
 		hint := ""
@@ -140,8 +178,8 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	}
 	// The listener calls 0.0.0.0 by the name of [::], which it is too.
 	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err == nil && cfg.DataDir != "" {
-		if err = os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+	if dir := c.dataDir(); err == nil && dir != "" {
+		if err = os.MkdirAll(dir, 0o755); err != nil {
 			err = fmt.Errorf("--data-dir: %w", err)
 		}
 	}
@@ -178,6 +216,9 @@ func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string, l
 	}
 	if dir, err := filepath.Abs(c.dataDir()); c.dataDir() != "" && err == nil {
 		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, tlsPort, dir)))
+		if !c.NoQueues {
+			out.line("Messages for clients that are away wait there, too.")
+		}
 	}
 }
 

@@ -237,6 +237,13 @@ func (s *Store) Room(ctx context.Context) error {
 	}
 }
 
+// HasRoom reports whether Room would not wait.
+func (s *Store) HasRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending() <= s.o.MaxPending
+}
+
 // Sync waits until everything that was queued before is committed or has failed,
 // and the functions have been called that want to know it. It returns the error of
 // ctx.

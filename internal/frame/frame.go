@@ -192,6 +192,14 @@ func (f *Frame) AppendPlain(dst, data []byte) []byte {
 	return append(append(dst, data[:f.headers.begin]...), data[f.headers.end:]...)
 }
 
+// PlainContentAt returns where Content begins in what AppendPlain appends.
+func (f *Frame) PlainContentAt() int {
+	if f.headers.end > f.ContentAt {
+		return f.ContentAt
+	}
+	return f.ContentAt - (f.headers.end - f.headers.begin)
+}
+
 // value is the JSON text of one, and whether there are escapes in it.
 type value struct {
 	raw     []byte

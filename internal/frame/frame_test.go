@@ -244,6 +244,9 @@ func TestScanAgreed(t *testing.T) {
 			t.Errorf("%s: headers %s", name, f.Headers)
 		}
 		got := f.AppendPlain(nil, []byte(text))
+		if at := f.PlainContentAt(); !strings.HasPrefix(string(got[at:]), `"hi"`) {
+			t.Errorf("%s: without headers the content is said to be %s", name, got[at:])
+		}
 		if without, err := frame.Scan(got); err != nil || string(without.Content) != `"hi"` || name != "middle" && string(got) != plain {
 			t.Errorf("%s: without headers it is %s (%v)", name, got, err)
 		}

@@ -1,0 +1,60 @@
+package crosscomm
+
+import "sync"
+
+// broadcast counts how far a message to all has come, and tells its sender at once
+// for all of them.
+type broadcast struct {
+	tell func(Receipt)
+
+	mu     sync.Mutex
+	counts Receipt
+	left   int // receivers that have not come so far, and one more until all are counted
+}
+
+// newBroadcast makes one that has no receivers yet.
+func newBroadcast(tell func(Receipt)) *broadcast { return &broadcast{tell: tell, left: 1} }
+
+// add counts a receiver.
+func (b *broadcast) add() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.counts.Receivers++
+	b.left++
+}
+
+// end counts one that has come to the stage that was asked for, or has failed after
+// that stage.
+func (b *broadcast) end(reached Stage, failed bool) {
+	b.mu.Lock()
+	if failed {
+		b.counts.Failed++
+	}
+	switch reached {
+	case Handled:
+		b.counts.Handled++
+		fallthrough
+	case Written:
+		b.counts.Written++
+		fallthrough
+	case Accepted:
+		b.counts.Accepted++
+	}
+	b.countOff()
+}
+
+// close is called when all receivers have been added.
+func (b *broadcast) close() {
+	b.mu.Lock()
+	b.countOff()
+}
+
+// countOff gives up mu.
+func (b *broadcast) countOff() {
+	b.left--
+	last, counts := b.left == 0, b.counts
+	b.mu.Unlock()
+	if last {
+		b.tell(counts)
+	}
+}

@@ -1,0 +1,135 @@
+package crosscomm
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/crosscomm/crosscomm-go/internal/dedup"
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+// ownLetters are the messages of a server itself for which somebody waits. The zero
+// value is ready.
+type ownLetters struct {
+	mu      sync.Mutex
+	waiting map[string]chan notice // by msg_id, as JSON text; each has room for the one notice
+}
+
+func (o *ownLetters) add(msgID string) <-chan notice {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.waiting == nil {
+		o.waiting = map[string]chan notice{}
+	}
+	ch := make(chan notice, 1)
+	o.waiting[msgID] = ch
+	return ch
+}
+
+func (o *ownLetters) remove(msgID string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.waiting, msgID)
+}
+
+// settle tells who waits.
+func (o *ownLetters) settle(list []notice) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, what := range list {
+		if ch := o.waiting[what.msgID]; ch != nil {
+			delete(o.waiting, what.msgID)
+			ch <- what
+		}
+	}
+}
+
+// deliver sends a message of the server's own, and waits until it has come as far as
+// is wanted.
+func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h headers) (Receipt, error) {
+	want := stageNamed(h.Delivery)
+	run := srv.running()
+	if run == nil {
+		return Receipt{}, errStopped
+	}
+	receipt := Receipt{MsgID: msgID}
+	fail := func(err error) (Receipt, error) {
+		return receipt, &DeliveryError{MsgID: msgID, To: to, Reached: receipt.Reached, Err: err}
+	}
+	if to == ServerID { // nobody hears himself
+		return fail(ErrNoListener)
+	}
+	id := string(frame.AppendString(nil, msgID))
+	told := srv.own.add(id)
+	defer srv.own.remove(id)
+	s := sender{msgID: id, key: dedup.Of([]byte(id)), want: want}
+	data = appendHeaders(nil, data, h)
+	var n notices
+	if to == All {
+		s.group = run.deliveries.newBroadcast(s)
+		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
+			s.group.add()
+			l := &letter{sender: s, data: data}
+			if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
+				n.fail(l, why, "")
+			}
+			return true
+		})
+		s.group.close()
+	} else if why, _ := run.deliveries.bring(srv.hub.member([]byte(to)), &letter{sender: s, data: data, keep: !h.Request}, nil, &n); why != "" {
+		return fail(why.err(""))
+	}
+	n.send(srv, nil)
+	select {
+	case what := <-told:
+		if what.counts != nil {
+			receipt = *what.counts
+			receipt.MsgID = msgID
+		}
+		if what.failure != "" {
+			return fail(what.failure.err(what.reason))
+		}
+		receipt.Reached = want
+		return receipt, nil
+	case <-run.ctx.Done():
+		return fail(fmt.Errorf("%w; the message may still arrive", errStopped))
+	case <-ctx.Done():
+		return fail(fmt.Errorf("%w while waiting until it is %v; the message may still arrive", context.Cause(ctx), want))
+	}
+}
+
+// keep has a message of the server's own, for which nobody waits, wait for a client,
+// which may be nil.
+func (srv *server) keep(data []byte, m *member) error {
+	run := srv.running()
+	if run == nil {
+		return errStopped
+	}
+	if m == nil {
+		return ErrUnknownClient
+	}
+	if run.deliveries.store == nil {
+		return ErrOffline
+	}
+	var n notices
+	l := &letter{data: appendHeaders(nil, data, headers{Delivery: Accepted.String()}), keep: true}
+	if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
+		return why.err("")
+	}
+	n.send(srv, nil)
+	return nil
+}
+
+// keepsFor reports whether messages for a client wait for it.
+func (srv *server) keepsFor(id string) bool {
+	run := srv.running()
+	return run != nil && run.deliveries.store != nil && srv.hub.member([]byte(id)) != nil
+}
+
+// running returns the run, or nil.
+func (srv *server) running() *serverRun {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.run
+}

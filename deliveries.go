@@ -1,0 +1,316 @@
+package crosscomm
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/backlog"
+	"github.com/crosscomm/crosscomm-go/internal/dedup"
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+const (
+	// noticesAfter is how long what becomes known of letters in the background is
+	// collected, so that one frame tells of many.
+	noticesAfter = time.Millisecond
+	// spillEvery is how often it is looked for letters that must go to disk.
+	spillEvery = spillAfter / 2
+	// expireEvery is how often it is looked for those that are too old.
+	expireEvery = time.Minute
+)
+
+// deliveries are what a run of the server knows of letters: the mailboxes' disk, and
+// the goroutine that does what nobody's input brings.
+type deliveries struct {
+	srv        *server
+	hub        *hub
+	store      *backlog.Store // nil for none: then nothing waits for who is away
+	unreported atomic.Int64   // bytes of letters that were sent
+
+	wake chan struct{} // holds a token if there is something to do
+
+	mu    sync.Mutex
+	loads []*mailbox        // that may be sent what is on disk
+	young map[*mailbox]bool // that may have letters in memory alone
+	due   notices           // to be sent soon
+}
+
+// openDeliveries opens the queues on disk, if there shall be any.
+func (srv *server) openDeliveries() (*deliveries, error) {
+	d := &deliveries{srv: srv, hub: srv.hub, wake: make(chan struct{}, 1), young: map[*mailbox]bool{}}
+	cfg := srv.s.cfg
+	if cfg.DataDir == "" || cfg.Queues.Off {
+		return d, nil
+	}
+	var err error
+	d.store, err = backlog.Open(filepath.Join(cfg.DataDir, "queues.db"), backlog.Options{
+		MaxAge:      cfg.Queues.MaxAge,
+		MaxMessages: cfg.Queues.MaxMessages,
+		MaxBytes:    cfg.Queues.MaxBytes,
+		MaxTotal:    cfg.Queues.MaxTotalBytes,
+		Dropped:     d.dropped,
+		Logger:      srv.s.log,
+	})
+	if errors.Is(err, backlog.ErrInUse) {
+		err = ErrInUse
+	}
+	return d, err
+}
+
+// mailboxFor returns the mailbox of a client if it has one, or needs one.
+func (d *deliveries) mailboxFor(m *member) *mailbox {
+	if b := m.mailbox.Load(); b != nil {
+		return b
+	}
+	if d.store != nil {
+		if _, waiting := d.store.Last(m.id); waiting {
+			return d.mailboxOf(m)
+		}
+	}
+	return nil
+}
+
+// mailboxOf returns the mailbox of a client, which is made if it is not there.
+func (d *deliveries) mailboxOf(m *member) *mailbox {
+	if b := m.mailbox.Load(); b != nil {
+		return b
+	}
+	b := &mailbox{member: m, office: d}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d.store != nil {
+		var waiting bool
+		if b.last, waiting = d.store.Last(m.id); waiting {
+			b.setOnDisk(true)
+		} else {
+			b.loaded = b.last
+		}
+	}
+	if !m.mailbox.CompareAndSwap(nil, b) {
+		return m.mailbox.Load()
+	}
+	// hub.claim looks for the mailbox after it has set the connection.
+	if b.to = m.peer.Load(); b.to != nil {
+		b.readTo, b.asked.answered = b.to.numbered, b.to.numbered
+	}
+	return b
+}
+
+// bring puts a letter into the mailbox of a client, which is nil if none is known.
+func (d *deliveries) bring(m *member, l *letter, via *peer, n *notices) (why failure, toDisk bool) {
+	l.keep = l.keep && d.store != nil
+	if why = failedUnknown; m != nil {
+		why, toDisk = d.mailboxOf(m).put(l, via, n)
+	}
+	switch {
+	case why != "":
+		d.srv.stats.undelivered.Add(1)
+	case toDisk:
+		d.srv.stats.kept.Add(1)
+	}
+	return why, toDisk
+}
+
+// newBroadcast makes the counts of a message to all, of which its sender is told.
+func (d *deliveries) newBroadcast(s sender) *broadcast {
+	return newBroadcast(func(counts Receipt) {
+		var n notices
+		n.verdict(&s, notice{msgID: s.msgID, stage: s.want, counts: &counts})
+		d.sendLater(&n)
+	})
+}
+
+// hasRoom reports whether a letter may be in memory, too.
+func (d *deliveries) hasRoom(b *mailbox, l *letter) bool {
+	limits := &d.srv.s.cfg.Limits
+	if d.unreported.Load()+int64(l.cost()) > int64(limits.TotalQueuedBytes) {
+		return false
+	}
+	if d.store == nil {
+		return b.bytes+l.cost() <= limits.QueuedBytes
+	}
+	return b.letters.Len() == 0 || b.freePlaces() > 0 && b.bytes+l.cost() <= maxUnreportedBytes
+}
+
+// watch has letters that are not reported soon saved.
+func (d *deliveries) watch(b *mailbox) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.young[b] = true
+	d.rouse()
+}
+
+// loadSoon has the mailbox send what is on disk.
+func (d *deliveries) loadSoon(b *mailbox) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b.loadDue {
+		return
+	}
+	b.loadDue = true
+	d.loads = append(d.loads, b)
+	d.rouse()
+}
+
+// sendLater has senders told, soon.
+func (d *deliveries) sendLater(n *notices) {
+	if n.none() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.due.merge(n)
+	d.rouse()
+}
+
+func (d *deliveries) rouse() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run does what is to be done in the background until ctx ends.
+func (d *deliveries) run(ctx context.Context) {
+	var spill, expire <-chan time.Time
+	if d.store != nil {
+		ticker := time.NewTicker(expireEvery)
+		defer ticker.Stop()
+		expire = ticker.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+			sleep(ctx, noticesAfter) // more may come
+		case <-spill:
+			spill = nil
+			d.spill()
+		case <-expire:
+			d.store.Expire()
+		}
+		d.sendDue()
+		d.load(ctx)
+		if spill == nil && d.hasYoung() {
+			spill = time.After(spillEvery)
+		}
+	}
+}
+
+func (d *deliveries) sendDue() {
+	d.mu.Lock()
+	due := d.due
+	d.due = notices{}
+	d.mu.Unlock()
+	due.send(d.srv, nil)
+}
+
+func (d *deliveries) hasYoung() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.young) > 0
+}
+
+func (d *deliveries) spill() {
+	d.mu.Lock()
+	young := d.young
+	d.young = map[*mailbox]bool{}
+	d.mu.Unlock()
+	for b := range young {
+		if b.spill() {
+			d.mu.Lock()
+			d.young[b] = true
+			d.mu.Unlock()
+		}
+	}
+}
+
+// load has mailboxes send what is on disk, by turns.
+func (d *deliveries) load(ctx context.Context) {
+	for ctx.Err() == nil {
+		d.mu.Lock()
+		boxes := d.loads
+		d.loads = nil
+		for _, b := range boxes {
+			b.loadDue = false
+		}
+		d.mu.Unlock()
+		if len(boxes) == 0 {
+			return
+		}
+		for _, b := range boxes {
+			var n notices
+			again := b.load(&n)
+			n.send(d.srv, nil)
+			if again {
+				d.loadSoon(b)
+			}
+		}
+	}
+}
+
+// restored makes a letter of what is on disk.
+func (d *deliveries) restored(m backlog.Message) *letter {
+	l := &letter{data: m.Data, keep: true, seq: m.Seq, at: d.hub.now(), saving: true, saved: true}
+	if from, msgID, want, ok := parseMeta(m.Meta); ok {
+		if from != "" {
+			l.from = d.hub.member([]byte(from))
+		}
+		l.msgID, l.want, l.key = msgID, want, dedup.Of([]byte(msgID))
+		l.told = from != "" && l.from == nil // nobody is there to be told
+	}
+	return l
+}
+
+// dropped is called by the store for a message that it keeps no longer.
+func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
+	d.srv.stats.expired.Add(1)
+	from, msgID, want, ok := parseMeta(meta)
+	m := d.hub.member([]byte(from))
+	if !ok || m == nil {
+		return
+	}
+	var n notices
+	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of([]byte(msgID)), want: want}}, failedExpired, "")
+	d.sendLater(&n)
+}
+
+func (d *deliveries) saveFailed(err error) {
+	d.srv.stats.warnings.warn(d.srv.s.log, "a message cannot be kept for its receiver", "error", err)
+}
+
+func (d *deliveries) loadFailed(b *mailbox, err error) {
+	d.srv.stats.warnings.warn(d.srv.s.log, "what waits for a client cannot be read", "client_id", b.member.id, "error", err)
+}
+
+// close is called when no connection is left. What is on its way to the disk gets
+// there.
+func (d *deliveries) close() error {
+	var err error
+	if d.store != nil {
+		err = d.store.Close()
+	}
+	d.hub.forgetMailboxes()
+	return err
+}
+
+// addWaiting adds the clients for which something waits to those that are known.
+func (d *deliveries) addWaiting() {
+	if d.store != nil {
+		d.hub.expect(append(d.store.Clients(), d.srv.s.cfg.Queues.Clients...))
+	}
+}
+
+// quoted returns the frame's msg_id as JSON text, or false if it is not one that a
+// receipt can name.
+func quoted(f frame.Frame) (string, bool) {
+	if len(f.MsgID) < 3 || f.MsgID[0] != '"' || len(f.MsgID) > maxTrackedID {
+		return "", false
+	}
+	return string(f.MsgID), true
+}

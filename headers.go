@@ -1,0 +1,90 @@
+package crosscomm
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+// headers are what a frame may have beyond the original's wire, on connections that
+// have agreed on it: see docs/protocol.md.
+type headers struct {
+	// Delivery is the name of the Stage of which the sender wants to be told. At
+	// a receiver it says that the message is tracked, whatever its value.
+	Delivery string `json:"delivery,omitempty"`
+	// Request says that the sender waits for a message with this one's msg_id in
+	// ReplyTo, and Timeout for how many milliseconds, if not 0.
+	Request bool   `json:"request,omitempty"`
+	ReplyTo string `json:"reply_to,omitempty"`
+	Timeout int64  `json:"timeout,omitempty"`
+}
+
+// parseHeaders reads the headers of a frame, which may have none.
+func parseHeaders(f frame.Frame) (h headers, err error) {
+	if f.Headers == nil {
+		return headers{}, nil
+	}
+	for s := Accepted; s <= Handled; s++ { // as our client writes it, and most frames are
+		if bytes.Equal(f.Headers, deliveryHeaders[s]) {
+			return headers{Delivery: s.String()}, nil
+		}
+	}
+	// Both ends must agree on which frames are tracked. So the names count as they
+	// are written, which encoding/json does with a map only.
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(f.Headers, &all); err != nil {
+		return headers{}, fmt.Errorf("the headers are malformed: %w", err)
+	}
+	for name, field := range map[string]any{"delivery": &h.Delivery, "request": &h.Request, "reply_to": &h.ReplyTo, "timeout": &h.Timeout} {
+		raw, ok := all[name]
+		if ok && (json.Unmarshal(raw, field) != nil || name == "delivery" && stageNamed(h.Delivery) == Sent) {
+			return headers{}, fmt.Errorf("the header %s cannot be %.40q", name, raw)
+		}
+	}
+	return h, nil
+}
+
+// deliveryHeaders are those that have nothing but the delivery, by its stage.
+var deliveryHeaders = func() (all [Handled + 1][]byte) {
+	for s := Accepted; s <= Handled; s++ {
+		all[s] = []byte(`{"delivery":"` + s.String() + `"}`)
+	}
+	return all
+}()
+
+// appendHeaders appends a frame that has no headers with these.
+func appendHeaders(dst, data []byte, h headers) []byte {
+	text := deliveryHeaders[stageNamed(h.Delivery)]
+	if h != (headers{Delivery: h.Delivery}) || text == nil {
+		var err error
+		if text, err = json.Marshal(h); err != nil {
+			panic(err) // strings can always be written
+		}
+	}
+	end := bytes.LastIndexByte(data, '}')
+	dst = append(append(dst, data[:end]...), `,"`+frame.KeyHeaders+`":`...)
+	return append(append(dst, text...), '}')
+}
+
+// appendTracked appends a frame of anybody's, so that whoever gets it counts it as
+// tracked.
+func appendTracked(dst, data []byte, f frame.Frame, h headers) []byte {
+	switch {
+	case h.Delivery != "":
+		return append(dst, data...)
+	case f.Headers == nil:
+		return appendHeaders(dst, data, headers{Delivery: Accepted.String()})
+	}
+	// What else is in the headers stays as it is: of two keys of one name the last
+	// one counts, and this one has no value that counts.
+	dst = f.AppendPlain(dst, data)
+	end := bytes.LastIndexByte(dst, '}')
+	more := bytes.TrimSpace(f.Headers[1 : len(f.Headers)-1])
+	dst = append(dst[:end], `,"`+frame.KeyHeaders+`":{`...)
+	if len(more) > 0 {
+		dst = append(append(dst, more...), ',')
+	}
+	return append(dst, `"delivery":"accepted"}}`...)
+}

@@ -1,0 +1,94 @@
+package crosscomm
+
+import (
+	"strings"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/backlog"
+	"github.com/crosscomm/crosscomm-go/internal/dedup"
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+// letter is a message on its way to one client, of which the server knows how far
+// it has come. Its mailbox guards what changes.
+type letter struct {
+	data []byte // the frame, with headers that have it tracked
+	sender
+	keep bool // whether it may wait on disk
+
+	seq    uint64 // its place among the letters for the client
+	number uint64 // on the connection that it was sent on; 0 for not sent
+	at     int64  // of hub.now, when it was put into the mailbox
+
+	saving  bool // whether it is on disk, or on its way there
+	saved   bool // whether it is on disk
+	read    bool // whether the receiver has it
+	done    bool // whether the receiver is done with it
+	handled bool // and has handled it
+	told    bool // whether the sender has been told what it asked for
+}
+
+// sender is who has sent a letter, and wants to be told how far it comes.
+type sender struct {
+	from  *member // nil for this server
+	msgID string  // JSON text
+	key   dedup.Key
+	want  Stage      // Sent for nothing
+	group *broadcast // that the letter is one of; nil for none
+}
+
+// reached returns how far the letter has come. What is to be told must be true
+// whatever is killed then: nothing is before it is safe. A letter that cannot be kept
+// is as safe as it will ever be.
+func (l *letter) reached() Stage {
+	switch {
+	case l.handled:
+		return Handled
+	case l.done: // nothing can be lost any more
+		return Written
+	case l.keep && !l.saved:
+		return Sent
+	case l.read:
+		return Written
+	}
+	return Accepted
+}
+
+// cost is what the letter counts for in memory.
+func (l *letter) cost() int { return len(l.data) + letterOverhead }
+
+// isLate reports whether what is on disk is a request for which nobody waits any more.
+func isLate(m backlog.Message) bool {
+	f, err := frame.ScanAgreed(m.Data, frame.MaxDepth)
+	if err != nil {
+		return false
+	}
+	h, err := parseHeaders(f)
+	return err == nil && h.Request && time.Since(m.Time) > time.Duration(h.Timeout)*time.Millisecond
+}
+
+// letterOverhead is what one takes in memory besides its data, roughly.
+const letterOverhead = 256
+
+// meta is what is on disk of who has sent a letter: what he wants to know, who he is
+// and what he calls it. It is empty if that is nothing.
+func (s *sender) meta() []byte {
+	if s.want <= Accepted || s.group != nil { // it is told when it is on disk
+		return nil
+	}
+	from := ""
+	if s.from != nil {
+		from = s.from.id
+	}
+	return append(append(append([]byte{byte(s.want)}, from...), 0), s.msgID...)
+}
+
+// parseMeta is the opposite of meta.
+func parseMeta(meta []byte) (from, msgID string, want Stage, ok bool) {
+	if len(meta) == 0 {
+		return "", "", Sent, false
+	}
+	from, msgID, ok = strings.Cut(string(meta[1:]), "\x00") // no id has that
+	want = Stage(meta[0])
+	return from, msgID, want, ok && want.check() == nil
+}

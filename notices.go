@@ -1,0 +1,180 @@
+package crosscomm
+
+import (
+	"sync"
+
+	"github.com/crosscomm/crosscomm-go/internal/dedup"
+)
+
+// notices collects what senders are to be told, and what has become of connections
+// meanwhile, while locks are held. The zero value is ready.
+type notices struct {
+	of      []noticesOf
+	refused []refusal
+}
+
+// noticesOf are those of one sender.
+type noticesOf struct {
+	to   *member // nil for this server
+	list []notice
+}
+
+// refusal is the error of a queue that a message did not get into.
+type refusal struct {
+	p   *peer
+	err error
+}
+
+func (n *notices) none() bool { return len(n.of) == 0 && len(n.refused) == 0 }
+
+// sent notes what became of a message for p.
+func (n *notices) sent(p *peer, err error) {
+	if err != nil {
+		n.refused = append(n.refused, refusal{p, err})
+	}
+}
+
+// settle has the sender of a letter told, if it has come as far as he wants to know.
+func (n *notices) settle(l *letter) {
+	reached := l.reached()
+	if l.told || l.want == Sent || reached < l.want {
+		return
+	}
+	l.told = true
+	if l.group != nil {
+		l.group.end(l.want, false)
+		return
+	}
+	n.verdict(&l.sender, notice{msgID: l.msgID, stage: l.want})
+}
+
+// fail has the sender told that the letter comes no further.
+func (n *notices) fail(l *letter, why failure, reason string) {
+	if l.told || l.want == Sent {
+		return
+	}
+	l.told = true
+	if l.group != nil {
+		l.group.end(min(l.reached(), l.want), true)
+		return
+	}
+	n.verdict(&l.sender, notice{msgID: l.msgID, failure: why, reason: limitReason(reason)})
+}
+
+// verdict notes what a sender is told at last.
+func (n *notices) verdict(s *sender, what notice) {
+	if s.from != nil {
+		s.from.outgoing.decide(s.key, what)
+	}
+	n.add(s.from, what)
+}
+
+func (n *notices) add(to *member, what notice) {
+	for i := range n.of {
+		if n.of[i].to == to {
+			n.of[i].list = append(n.of[i].list, what)
+			return
+		}
+	}
+	n.of = append(n.of, noticesOf{to, []notice{what}})
+}
+
+func (n *notices) merge(other *notices) {
+	for _, of := range other.of {
+		for _, what := range of.list {
+			n.add(of.to, what)
+		}
+	}
+	n.refused = append(n.refused, other.refused...)
+}
+
+// send tells all of them, together with what the peer via has forwarded, if there is
+// one. No lock may be held. Then there are none.
+func (n *notices) send(srv *server, via *peer) {
+	of, refused := n.of, n.refused
+	*n = notices{}
+	for _, r := range refused {
+		srv.outcome(r.p, r.err)
+	}
+	for _, s := range of {
+		if s.to == nil {
+			srv.own.settle(s.list)
+			continue
+		}
+		if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
+			srv.sendReceipts(p, s.list, via)
+		}
+	}
+}
+
+// maxNoticesInFrame bounds the size of a receipt.
+const maxNoticesInFrame = 256
+
+// sendReceipts tells a client.
+func (srv *server) sendReceipts(p *peer, list []notice, via *peer) {
+	for len(list) > 0 {
+		part := list[:min(len(list), maxNoticesInFrame)]
+		data := srv.s.newFrame(typeReceipt, p.member.id, appendReceipt(nil, part))
+		for len(data) > p.takes && len(part) > 1 {
+			part = part[:len(part)/2]
+			data = srv.s.newFrame(typeReceipt, p.member.id, appendReceipt(nil, part))
+		}
+		list = list[len(part):]
+		if via == nil {
+			srv.tell(p, data)
+			continue
+		}
+		out := via.link.NewFrame(data)
+		if srv.forward(p, &out, via) {
+			srv.stats.delivered.Add(1)
+		}
+	}
+}
+
+// outgoing remembers the tracked messages of a sender, so that none is relayed twice.
+// The zero value is ready.
+type outgoing struct {
+	mu     sync.Mutex
+	window *dedup.Window[decision]
+}
+
+// decision is what a sender is told of a message.
+type decision struct {
+	stage Stage   // that was reached; Sent if nothing is known yet
+	other *notice // if it is more than that
+}
+
+// begin reports whether the message is new, and if not what its sender is to be told,
+// which is nil for not yet.
+func (o *outgoing) begin(key dedup.Key, now int64) (isNew bool, what *notice) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.window == nil {
+		o.window = dedup.New[decision](maxRemembered, rememberFor)
+	}
+	if d, ok := o.window.Get(key, now); ok {
+		if d.other == nil && d.stage > Sent {
+			return false, &notice{stage: d.stage}
+		}
+		return false, d.other
+	}
+	o.window.Add(key, now, decision{})
+	return true, nil
+}
+
+// decide notes what the sender is told.
+func (o *outgoing) decide(key dedup.Key, what notice) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.window == nil {
+		return // the server has been started since
+	}
+	d, ok := o.window.Get(key, 0)
+	switch {
+	case !ok:
+	case what.failure == "" && what.counts == nil:
+		d.stage = what.stage
+	default:
+		d.other = &what
+	}
+}

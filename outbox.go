@@ -1,0 +1,193 @@
+package crosscomm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// maxAheadBytes bounds the messages of which a client waits to be told, with maxAhead.
+const maxAheadBytes = 16 << 20
+
+// outbox has the messages for which a client waits to be told how far they have come,
+// in the order in which they were sent first. On each new session all of them are sent
+// again: what the server has had already it does not relay twice. The zero value is
+// ready.
+type outbox struct {
+	mu      sync.Mutex
+	session *session // on which they were sent last; nil before the first one
+	list    []*outboxMessage
+	byID    map[string]*outboxMessage
+	bytes   int
+	freed   chan struct{} // if not nil, closed when there is more room
+}
+
+// outboxMessage is one of them.
+type outboxMessage struct {
+	msgID string
+	data  []byte
+	want  Stage
+	told  chan told // has room for the one result
+}
+
+// told is what a sender is told of a message.
+type told struct {
+	receipt Receipt
+	err     error
+}
+
+// deliver sends a message and waits until it has come as far as is wanted.
+func (c *client) deliver(ctx context.Context, data []byte, msgID, to string, h headers) (Receipt, error) {
+	want := stageNamed(h.Delivery)
+	receipt := Receipt{MsgID: msgID}
+	run := c.lastRun()
+	current, err := c.session(ctx)
+	if err != nil {
+		return Receipt{}, err
+	}
+	fail := func(err error) (Receipt, error) {
+		return receipt, &DeliveryError{MsgID: msgID, To: to, Reached: receipt.Reached, Err: err}
+	}
+	if !current.agreed {
+		if h.Request || h.ReplyTo != "" {
+			return fail(ErrNoReply)
+		}
+		if err := c.send(ctx, data); err != nil {
+			return Receipt{}, err
+		}
+		return fail(ErrNoReceipts)
+	}
+	data = appendHeaders(nil, data, h)
+	if len(data) > current.serverTakes {
+		return Receipt{}, tooLarge(len(data), "the server", current.serverTakes)
+	}
+	m := &outboxMessage{msgID: msgID, data: data, want: want, told: make(chan told, 1)}
+	if err := c.outbox.add(ctx, run, m); err != nil {
+		return Receipt{}, err
+	}
+	defer c.outbox.remove(m)
+	select {
+	case result := <-m.told:
+		receipt = result.receipt
+		receipt.MsgID = msgID
+		if result.err != nil {
+			return fail(result.err)
+		}
+		return receipt, nil
+	case <-run.done:
+		return fail(fmt.Errorf("%w; the message may still arrive", run.whyOver()))
+	case <-ctx.Done():
+		return fail(fmt.Errorf("%w while waiting until it is %v; the message may still arrive", context.Cause(ctx), want))
+	}
+}
+
+// add waits for room, and sends a message behind those that are there.
+func (o *outbox) add(ctx context.Context, run *clientRun, m *outboxMessage) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.list) > 0 && (len(o.list) >= maxAhead || o.bytes+len(m.data) > maxAheadBytes) {
+		if err := o.awaitRoom(ctx, run); err != nil {
+			return err
+		}
+	}
+	if o.byID == nil {
+		o.byID = map[string]*outboxMessage{}
+	}
+	o.list = append(o.list, m)
+	o.byID[m.msgID] = m
+	o.bytes += len(m.data)
+	if o.session != nil {
+		_ = o.session.link.Send(m.data) // if it fails, there is a new session soon
+	}
+	return nil
+}
+
+// awaitRoom waits until a message is taken out. It is called with mu held, which it
+// gives up meanwhile.
+func (o *outbox) awaitRoom(ctx context.Context, run *clientRun) error {
+	if o.freed == nil {
+		o.freed = make(chan struct{})
+	}
+	freed := o.freed
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	select {
+	case <-freed:
+		return nil
+	case <-run.done:
+		return run.whyOver()
+	case <-ctx.Done():
+		return fmt.Errorf("%w while others were waiting for their receipts; the message was not sent", context.Cause(ctx))
+	}
+}
+
+// remove takes a message out, for which nobody waits any more.
+func (o *outbox) remove(m *outboxMessage) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.byID, m.msgID)
+	i := slices.Index(o.list, m) // near the beginning, mostly
+	o.list = slices.Delete(o.list, i, i+1)
+	o.bytes -= len(m.data)
+	if o.freed != nil {
+		close(o.freed)
+		o.freed = nil
+	}
+}
+
+// sendAgain sends on a new session what is not told of yet, before anything newer.
+func (o *outbox) sendAgain(sess *session) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.session = sess
+	for _, m := range o.list {
+		switch {
+		case !sess.agreed:
+			m.tell(told{err: ErrNoReceipts})
+		case len(m.data) > sess.serverTakes:
+			m.tell(told{err: tooLarge(len(m.data), "the server", sess.serverTakes)})
+		default:
+			_ = sess.link.Send(m.data)
+		}
+	}
+}
+
+// tell tells the result; only the first one counts.
+func (m *outboxMessage) tell(result told) {
+	select {
+	case m.told <- result:
+	default:
+	}
+}
+
+// settle takes a receipt.
+func (o *outbox) settle(content []byte) error {
+	var r receiptContent
+	if err := json.Unmarshal(content, &r); err != nil {
+		return fmt.Errorf("the receipt is malformed: %w", err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for stage, ids := range map[Stage][]string{Accepted: r.Accepted, Written: r.Written, Handled: r.Handled} {
+		for _, id := range ids {
+			if m := o.byID[id]; m != nil && stage >= m.want {
+				m.tell(told{receipt: Receipt{Reached: stage}})
+			}
+		}
+	}
+	for _, f := range r.Failed {
+		if m := o.byID[f.MsgID]; m != nil {
+			m.tell(told{err: f.Error.err(f.Reason)})
+		}
+	}
+	for _, b := range r.Broadcasts {
+		if m := o.byID[b.MsgID]; m != nil {
+			m.tell(told{receipt: Receipt{
+				Reached: m.want, Receivers: b.Receivers, Accepted: b.Accepted, Written: b.Written, Handled: b.Handled, Failed: b.Failed,
+			}})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package crosscomm
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+// The types by which receivers report and senders are told, on connections that have
+// agreed on more than the original's wire. Listeners never see them.
+const (
+	typeReceipt  MsgType = "receipt"  // server to client
+	typeReceived MsgType = "received" // client to server
+)
+
+const (
+	// maxAhead is how many messages a client sends ahead of what it is told of them.
+	// It must be less than maxRemembered.
+	maxAhead = 1_000
+	// maxRemembered is how many tracked messages a server remembers of each sender,
+	// and a client of all, and rememberFor how long.
+	maxRemembered = 4_096
+	// maxReason bounds the bytes of the reason of a failure.
+	maxReason = 512
+	// maxTrackedID bounds the bytes of the msg_id of a tracked message.
+	maxTrackedID = 512
+)
+
+// notice is what a sender is told of a message.
+type notice struct {
+	msgID   string // JSON text
+	stage   Stage  // that was reached, if there is no failure
+	failure failure
+	reason  string
+	counts  *Receipt // of a message to all; nil for others
+}
+
+// receiptContent is the content of a receipt. The server writes it without this.
+type receiptContent struct {
+	Accepted   []string           `json:"accepted"`
+	Written    []string           `json:"written"`
+	Handled    []string           `json:"handled"`
+	Failed     []receiptFailure   `json:"failed"`
+	Broadcasts []broadcastReceipt `json:"broadcasts"`
+}
+
+type receiptFailure struct {
+	MsgID  string  `json:"msg_id"`
+	Error  failure `json:"error"`
+	Reason string  `json:"reason"`
+}
+
+type broadcastReceipt struct {
+	MsgID     string `json:"msg_id"`
+	Receivers int    `json:"receivers"`
+	Accepted  int    `json:"accepted"`
+	Written   int    `json:"written"`
+	Handled   int    `json:"handled"`
+	Failed    int    `json:"failed"`
+}
+
+// appendReceipt appends the content of a receipt.
+func appendReceipt(dst []byte, notices []notice) []byte {
+	dst = append(dst, '{')
+	list := func(name string, member func(*notice) bool, write func(*notice)) {
+		open := false
+		for i := range notices {
+			if !member(&notices[i]) {
+				continue
+			}
+			if !open {
+				if dst[len(dst)-1] != '{' {
+					dst = append(dst, ',')
+				}
+				dst = append(append(append(dst, '"'), name...), `":[`...)
+				open = true
+			} else {
+				dst = append(dst, ',')
+			}
+			write(&notices[i])
+		}
+		if open {
+			dst = append(dst, ']')
+		}
+	}
+	for s := Accepted; s <= Handled; s++ {
+		list(s.String(), func(n *notice) bool { return n.stage == s && n.failure == "" && n.counts == nil }, func(n *notice) {
+			dst = append(dst, n.msgID...)
+		})
+	}
+	list("failed", func(n *notice) bool { return n.failure != "" }, func(n *notice) {
+		dst = append(append(dst, `{"msg_id":`...), n.msgID...)
+		dst = append(append(append(dst, `,"error":"`...), n.failure...), `","reason":`...)
+		dst = append(frame.AppendString(dst, n.reason), '}')
+	})
+	list("broadcasts", func(n *notice) bool { return n.counts != nil }, func(n *notice) {
+		id, _ := frame.Unquote([]byte(n.msgID))
+		text, err := json.Marshal(broadcastReceipt{id, n.counts.Receivers, n.counts.Accepted, n.counts.Written, n.counts.Handled, n.counts.Failed})
+		if err != nil {
+			panic(err) // strings and numbers can always be written
+		}
+		dst = append(dst, text...)
+	})
+	return append(dst, '}')
+}
+
+// report is what a receiver tells of the tracked messages of a connection: the
+// content of a typeReceived. Their numbers begin with 1.
+type report struct {
+	Received uint64          `json:"received"`
+	Handled  [][2]uint64     `json:"handled,omitempty"` // first and last ones
+	Failed   []reportFailure `json:"failed,omitempty"`
+}
+
+// reportFailure is one message that was not handled: on the wire its number, the
+// failure and the reason.
+type reportFailure struct {
+	number  uint64
+	failure failure
+	reason  string
+}
+
+// MarshalJSON implements json.Marshaler.
+func (f reportFailure) MarshalJSON() ([]byte, error) {
+	return json.Marshal([]any{f.number, f.failure, f.reason})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *reportFailure) UnmarshalJSON(data []byte) error {
+	parts := []any{&f.number, &f.failure, &f.reason}
+	return json.Unmarshal(data, &parts)
+}
+
+// parseReport reads the content of a typeReceived.
+func parseReport(content []byte) (r report, err error) {
+	if err := json.Unmarshal(content, &r); err != nil {
+		return report{}, fmt.Errorf("the report is malformed: %w", err)
+	}
+	for i, f := range r.Failed {
+		switch f.failure {
+		case failedUnheard, failedListener, failedTooLarge, failedReply, failedExpired:
+		default:
+			return report{}, fmt.Errorf("a receiver cannot fail with %.40q", string(f.failure))
+		}
+		r.Failed[i].reason = limitReason(f.reason)
+	}
+	return r, nil
+}
+
+// add puts a handled message into the report.
+func (r *report) add(number uint64) {
+	if last := len(r.Handled) - 1; last >= 0 && r.Handled[last][1]+1 == number {
+		r.Handled[last][1] = number
+		return
+	}
+	r.Handled = append(r.Handled, [2]uint64{number, number})
+}
+
+// limitReason cuts a reason to what may be told.
+func limitReason(reason string) string {
+	return strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
+}

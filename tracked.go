@@ -1,0 +1,178 @@
+package crosscomm
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/crosscomm/crosscomm-go/internal/dedup"
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+// rememberFor is how long a tracked message is remembered, so that a repetition is
+// known as one.
+const rememberFor = 10 * time.Minute
+
+// routeTracked brings a message whose sender wants a receipt to whom it is for, and
+// returns to how many clients.
+func (p *peer) routeTracked(f frame.Frame, data []byte, h headers) (receivers int) {
+	want := stageNamed(h.Delivery)
+	msgID, ok := quoted(f)
+	if !ok {
+		p.refuse(fmt.Errorf("a message with a receipt needs a msg_id that is a string of at most %d bytes", maxTrackedID-2))
+		return 0
+	}
+	s := sender{from: p.member, msgID: msgID, key: dedup.Of(f.MsgID), want: want}
+	if isNew, what := p.member.outgoing.begin(s.key, p.now); !isNew {
+		if what != nil {
+			again := *what
+			again.msgID = msgID
+			p.notices.add(p.member, again)
+		}
+		return 0
+	}
+	switch {
+	case string(f.To) == ServerID:
+		p.dispatchTracked(s, f, data, h)
+		return 0
+	case string(f.To) == All:
+		return p.broadcastTracked(s, f, data)
+	}
+	// A request is for who is there: later the answer would come too late, and what
+	// was wished may do harm.
+	l := &letter{sender: s, data: bytes.Clone(data), keep: !h.Request}
+	if why := p.bring(p.whom(f), l); why != "" {
+		p.notices.fail(l, why, "")
+		return 0
+	}
+	return 1
+}
+
+// bring puts a letter into the mailbox of a client, which is nil if none is known. It
+// holds up this connection while too much waits for the disk.
+func (p *peer) bring(m *member, l *letter) (why failure) {
+	office := p.run.deliveries
+	why, toDisk := office.bring(m, l, p, &p.notices)
+	if toDisk && !office.store.HasRoom() {
+		p.link.Flush() // before it is waited
+		_ = office.store.Room(p.run.ctx)
+	}
+	return why
+}
+
+// broadcastTracked brings a message to all who are there, and tells its sender when
+// each of them has come as far as he wants to know.
+func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers int) {
+	s.group = p.run.deliveries.newBroadcast(s)
+	shared := bytes.Clone(data)
+	receivers = p.server.hub.broadcast(p, p.now, func(m *member, _ *peer) bool {
+		s.group.add()
+		l := &letter{sender: s, data: shared}
+		if why := p.bring(m, l); why != "" {
+			p.notices.fail(l, why, "")
+			return false
+		}
+		return true
+	})
+	s.group.close()
+	p.keepForAbsent(f, data)
+	p.dispatch(data, f)
+	return receivers
+}
+
+// dispatchTracked brings a message to the server's own listeners.
+func (p *peer) dispatchTracked(s sender, f frame.Frame, data []byte, h headers) {
+	office, svc := p.run.deliveries, p.server.s
+	if h.ReplyTo != "" {
+		svc.replies.came(h.ReplyTo, newMessage(data, f))
+		p.notices.verdict(&s, notice{msgID: s.msgID, stage: s.want})
+		return
+	}
+	if s.want < Handled {
+		p.notices.verdict(&s, notice{msgID: s.msgID, stage: s.want})
+		p.dispatch(data, f)
+		return
+	}
+	how := delivery{ctx: p.run.ctx, link: p.link, work: &p.run.transfers, tally: newTally(func(h handling) {
+		var n notices
+		what := notice{msgID: s.msgID, stage: Handled}
+		switch h.failure {
+		case "":
+		case unfinished: // the server stops
+			what.failure = failedOffline
+		default:
+			what.failure, what.reason = h.failure, limitReason(h.reason)
+		}
+		n.verdict(&s, what)
+		office.sendLater(&n)
+	})}
+	if h.Request {
+		how = svc.inquiries.begin(svc, how, f, h)
+	}
+	svc.dispatch(how, data, f)
+}
+
+// passCancel brings a cancellation to who works on the request.
+func (p *peer) passCancel(f frame.Frame, data []byte) {
+	if string(f.To) == ServerID {
+		if err := p.server.s.inquiries.cancelled(f); err != nil {
+			p.refuse(err)
+		}
+		return
+	}
+	m := p.whom(f)
+	if to := p.server.hub.target(m, p.now); to != nil && to.agreed && p.fits(m, to, len(data)) {
+		out := p.link.NewFrame(data)
+		p.server.forward(to, &out, p)
+	}
+}
+
+// keepFor has a message, for which nobody wants a receipt, wait for a client that is
+// away, or for which others wait already. It reports whether it is on its way.
+func (p *peer) keepFor(m *member, f frame.Frame, data []byte) bool {
+	h, err := parseHeaders(f)
+	if err != nil {
+		p.refuse(err)
+		return false
+	}
+	l := &letter{data: appendTracked(nil, data, f, h), keep: true}
+	switch why := p.bring(m, l); why {
+	case "":
+		return true
+	case failedTooLarge:
+		p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q", len(data), m.id))
+	}
+	return false
+}
+
+// keepForAbsent has a message to all wait for those who are away, if that is wanted.
+func (p *peer) keepForAbsent(f frame.Frame, data []byte) {
+	if !p.server.s.cfg.Queues.Broadcasts || p.run.deliveries.store == nil {
+		return
+	}
+	for _, m := range p.server.hub.away(p.now) {
+		p.keepFor(m, f, data)
+	}
+}
+
+// reported takes what a client tells of the tracked messages that it was sent.
+func (p *peer) reported(f frame.Frame) error {
+	r, err := parseReport(f.Content)
+	if err != nil {
+		return err
+	}
+	if box := p.member.mailbox.Load(); box != nil {
+		box.report(p, r, &p.notices)
+	}
+	return nil
+}
+
+// marked is called when the peer has answered a mark.
+func (p *peer) marked(mark uint64) {
+	if p.member == nil {
+		return
+	}
+	if box := p.member.mailbox.Load(); box != nil {
+		box.answered(p, mark, &p.notices)
+	}
+}
