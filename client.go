@@ -21,6 +21,7 @@ var errLoggedOut = fmt.Errorf("%w: logged out", ErrNotConnected)
 type client struct {
 	s        *Service
 	warnings logLimiter // of what the server sends
+	presence clientPresence
 
 	mu  sync.Mutex
 	run *clientRun // the last one, or nil
@@ -49,7 +50,9 @@ type clientRun struct {
 }
 
 func newClient(s *Service) *client {
-	return &client{s: s, warnings: logLimiter{perSecond: warningsPerSecond}}
+	c := &client{s: s, warnings: logLimiter{perSecond: warningsPerSecond}}
+	c.presence.client = c
+	return c
 }
 
 func (c *client) lastRun() *clientRun {
@@ -219,6 +222,7 @@ func (r *clientRun) set(current *session, gaveUp error) {
 
 func (r *clientRun) up(current *session) {
 	r.set(current, nil)
+	r.client.presence.up(current)
 	s := r.client.s
 	s.log.Info("logged in", "url", withoutQuery(s.cfg.URL), "client_id", s.cfg.ClientID)
 	if f := s.cfg.OnUp; f != nil {

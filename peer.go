@@ -116,6 +116,8 @@ func (p *peer) receive(data []byte, text bool) bool {
 		p.logout()
 	case TypeListClients:
 		p.listClients(f)
+	case typePresenceWatch:
+		p.watchPresence(f)
 	default:
 		p.route(t, f, data)
 	}
@@ -136,7 +138,7 @@ func (p *peer) survive() {
 // check says why a frame is not taken from this peer.
 func (p *peer) check(t MsgType, f frame.Frame) error {
 	switch {
-	case !t.Valid():
+	case !t.Valid() && !(p.agreed && t == typePresenceWatch):
 		return fmt.Errorf("unknown msg_type %.40q", f.Type)
 	case t == TypeLoginResponse || t == TypeListClientsResponse:
 		return fmt.Errorf("only a server sends %s", t)
