@@ -62,7 +62,7 @@ func (p *clientPresence) stop(w *presenceWatcher) {
 		return
 	}
 	if p.session != nil && !isClosed(p.session.ended) {
-		p.request(p.session, `{"watch": false}`)
+		p.request(p.session, `{"watch":false}`)
 	}
 	p.attending, p.found, p.current = nil, nil, false
 }
@@ -87,7 +87,7 @@ func (p *clientPresence) ask(current *session) {
 	}
 	p.owed++
 	p.found, p.current = nil, false
-	p.request(current, `{"watch": true}`)
+	p.request(current, `{"watch":true}`)
 }
 
 func (p *clientPresence) request(current *session, content string) {
