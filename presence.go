@@ -80,7 +80,8 @@ type PresenceOptions struct {
 // A client may watch before Login: then it begins with the login. It goes on after the
 // link was lost, and after Logout and another Login: the client asks the server again,
 // and f is told what is different from what it knew: PresenceLeft for those that went
-// meanwhile, PresenceJoined for new ones, and nothing for those who are there as before.
+// meanwhile, PresenceJoined for new ones, and nothing for those who are there as before,
+// although they may have been away.
 // While the link is down nothing is told: see [Config.OnDown]. Events come some 50 ms
 // late: a server gathers them; one who comes and goes several times within that is told
 // of twice.
