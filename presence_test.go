@@ -272,8 +272,15 @@ func TestPresenceFrames(t *testing.T) {
 		if n := server.Stats().Refused - refused; n != 6 {
 			t.Errorf("%d frames were refused", n)
 		}
+		watchers[2].write(frameOf("w3", "server", "logout", "{}"))
+		watchers[0].readReport()
 		last := rawOn(t, network, "last")
 		defer last.Close()
+		watchers[0].readReport()
+		watchers[2].write(frameOf("w3", "server", "login", "{}"))
+		if got := watchers[2].read(); !strings.Contains(got, "object_store") {
+			t.Errorf("after a logout: %s", got)
+		}
 		watchers[0].readReport()
 		delivered := server.Stats().Delivered
 		small.write(frameOf("small", "small", "text", `"nothing came"`))
@@ -538,7 +545,7 @@ func TestPresenceOfABadServer(t *testing.T) {
 		onC := collect(c, crosscomm.ListenerOptions{Type: "presence"})
 		server := agreedServer(t, network, c)
 		requests := make(chan string, 100)
-		go func() {
+		serve := func() {
 			for {
 				_, data, err := server.ReadMessage()
 				if err != nil {
@@ -548,7 +555,8 @@ func TestPresenceOfABadServer(t *testing.T) {
 					requests <- content[:strings.Index(content, "}")+1]
 				}
 			}
-		}()
+		}
+		go serve()
 		asked := func(want string) {
 			t.Helper()
 			if got := testkit.Receive(t, requests); got != want {
@@ -570,10 +578,10 @@ func TestPresenceOfABadServer(t *testing.T) {
 		o.nothing()
 		o.stop()
 		asked(`{"watch":false}`)
-		tell(here("two", false)) // the end of the first answer
 		tell(event("joined", "unwatched"))
 		o = observe(t, c)
 		asked(`{"watch":true}`)
+		tell(here("two", false)) // the end of the first answer
 		tell(event("joined", "early"))
 		tell(here("three", true))
 		tell(here("four", false))
@@ -601,6 +609,22 @@ func TestPresenceOfABadServer(t *testing.T) {
 		first.next(crosscomm.PresenceHere, "five")
 		second.next(crosscomm.PresenceHere, "five")
 		o.nothing()
+
+		// Who has timed out, or has come back from that, while the link was down.
+		tell(`{"events": [{"client_id": "six", "event": "joined"}, {"client_id": "six", "event": "timed_out"}, {"client_id": "seven", "event": "joined"}]}`)
+		first.next(crosscomm.PresenceJoined, "six")
+		first.next(crosscomm.PresenceTimedOut, "six")
+		first.next(crosscomm.PresenceJoined, "seven")
+		server.Close()
+		server = agreedServer(t, network, c)
+		go serve()
+		asked(`{"watch":true}`)
+		tell(`{"snapshot": true, "events": [{"client_id": "seven", "event": "timed_out"}, {"client_id": "six", "event": "present"}, {"client_id": "eight", "event": "timed_out"}]}`)
+		first.next(crosscomm.PresenceLeft, "five")
+		first.next(crosscomm.PresenceTimedOut, "eight")
+		first.next(crosscomm.PresenceTimedOut, "seven")
+		first.next(crosscomm.PresenceBack, "six")
+		first.nothing()
 		if len(requests)+len(onC) > 0 || !strings.Contains(logs.String(), "who comes and goes is not understood") {
 			t.Errorf("there are %d more requests, %d presence frames for listeners; the log has %s", len(requests), len(onC), logs)
 		}
