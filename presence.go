@@ -13,7 +13,7 @@ type PresenceKind string
 // last two it is not: see [PresenceKind.Online].
 const (
 	// PresenceHere is told first, of each client that is there when the watching
-	// begins.
+	// begins. Of one that is connected and silent PresenceTimedOut is told in its place.
 	PresenceHere PresenceKind = "present"
 	// PresenceJoined: the client has logged in.
 	PresenceJoined PresenceKind = "joined"
