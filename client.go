@@ -23,6 +23,7 @@ type client struct {
 	warnings logLimiter // of what the server sends
 	inbox    *inbox
 	outbox   outbox
+	presence clientPresence
 
 	mu  sync.Mutex
 	run *clientRun // the last one, or nil
@@ -51,7 +52,9 @@ type clientRun struct {
 }
 
 func newClient(s *Service) *client {
-	return &client{s: s, warnings: logLimiter{perSecond: warningsPerSecond}, inbox: newInbox()}
+	c := &client{s: s, warnings: logLimiter{perSecond: warningsPerSecond}, inbox: newInbox()}
+	c.presence.client = c
+	return c
 }
 
 func (c *client) lastRun() *clientRun {
@@ -222,6 +225,7 @@ func (r *clientRun) set(current *session, gaveUp error) {
 func (r *clientRun) up(current *session) {
 	r.client.outbox.sendAgain(current)
 	r.set(current, nil)
+	r.client.presence.up(current)
 	s := r.client.s
 	s.log.Info("logged in", "url", withoutQuery(s.cfg.URL), "client_id", s.cfg.ClientID)
 	if f := s.cfg.OnUp; f != nil {

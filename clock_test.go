@@ -337,9 +337,15 @@ func TestStateFileIsWrittenRarely(t *testing.T) {
 // server's end of the connection.
 func fakeServer(t *testing.T, network *testkit.Pipes, c *crosscomm.Service, answer string) *rawPeer {
 	t.Helper()
+	return fakeServerWith(t, network, c, answer)
+}
+
+// fakeServerWith is fakeServer for a server that knows the subprotocols.
+func fakeServerWith(t *testing.T, network *testkit.Pipes, c *crosscomm.Service, answer string, subprotocols ...string) *rawPeer {
+	t.Helper()
 	loggedIn := make(chan error, 1)
 	go func() { loggedIn <- c.Login(context.Background()) }()
-	server := &rawPeer{Conn: handshake(t, <-network.Conns), t: t}
+	server := &rawPeer{Conn: handshake(t, <-network.Conns, subprotocols...), t: t}
 	if got := server.read(); !strings.Contains(got, `"msg_type":"login"`) {
 		t.Fatalf("the first frame is %s", got)
 	}
@@ -352,12 +358,12 @@ func fakeServer(t *testing.T, network *testkit.Pipes, c *crosscomm.Service, answ
 }
 
 // handshake answers a WebSocket handshake on a bare connection.
-func handshake(t *testing.T, conn net.Conn) *websocket.Conn {
+func handshake(t *testing.T, conn net.Conn, subprotocols ...string) *websocket.Conn {
 	t.Helper()
 	upgraded := make(chan *websocket.Conn, 1)
 	l := testkit.NewPipes()
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		c, err := (&websocket.Upgrader{Subprotocols: subprotocols}).Upgrade(w, r, nil)
 		if err != nil {
 			t.Error(err)
 		}

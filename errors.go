@@ -79,6 +79,10 @@ var (
 	// to it, and more it does not tell.
 	ErrNoReceipts = errors.New("the server gives no receipts")
 
+	// ErrNoPresence: the server does not tell who comes and goes. It is not one of
+	// ours, or something in between lets no subprotocol pass.
+	ErrNoPresence = errors.New("the server does not tell who comes and goes: it does not speak " + subprotocol)
+
 	// ErrNoObjectStore: an image, a file or a folder cannot be sent or
 	// downloaded, because there is no object store for it: no OSS settings, and
 	// no server that has a data directory. The error says which settings are

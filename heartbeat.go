@@ -28,6 +28,7 @@ func (h *hub) lookAtSilent() {
 		}
 		if m.timedOut.CompareAndSwap(false, true) {
 			noted = true
+			h.presence.lookAgain(m)
 			p.logPresence(slog.LevelWarn, "a client has timed out", "client_id", m.id, "silent_for", time.Duration(now-m.lastSeen.Load()).Round(time.Millisecond))
 		}
 		switch sign := max(m.lastSeen.Load(), p.ponged.Load(), p.readAgain.Load()); {

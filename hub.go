@@ -28,6 +28,8 @@ type hub struct {
 	members   map[string]*member // every client that is known
 	connected map[string]*member // those that have a connection
 	absent    absent             // the others
+
+	presence hubPresence
 }
 
 // memberState is the state of a client.
@@ -58,7 +60,9 @@ type member struct {
 }
 
 func newHub(s *Service) *hub {
-	return &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), members: map[string]*member{}, connected: map[string]*member{}}
+	h := &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), members: map[string]*member{}, connected: map[string]*member{}}
+	h.presence.hub = h
+	return h
 }
 
 // now is the time as lastSeen counts it.
@@ -157,6 +161,7 @@ func (h *hub) claim(p *peer, id string, n *notices, welcome func()) (old *peer, 
 		h.connected[id] = m
 		h.everybody.Store(nil)
 	}
+	h.presence.look(m)
 	h.markChanged()
 	if old != nil {
 		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
@@ -177,6 +182,7 @@ func (h *hub) logout(p *peer, err error) {
 		h.everybody.Store(nil)
 		h.markChanged()
 		h.notifyLogout(m.id, err)
+		h.presence.look(m)
 	}
 	h.mu.Unlock()
 	if box := m.mailbox.Load(); box != nil {
@@ -184,6 +190,7 @@ func (h *hub) logout(p *peer, err error) {
 		box.detach(p, &n)
 		n.send(p.server, nil)
 	}
+	h.presence.unwatch(p)
 	if mine {
 		p.logPresence(slog.LevelInfo, "logout", "client_id", p.id, "reason", err)
 	}
@@ -210,6 +217,7 @@ func (h *hub) alive(p *peer, now int64) {
 	}
 	if m.timedOut.Load() && m.timedOut.CompareAndSwap(true, false) {
 		p.logPresence(slog.LevelInfo, "a client that had timed out is back", "client_id", p.id)
+		h.presence.lookAgain(m)
 		h.markChanged()
 	}
 	if m.waiting.Load() {

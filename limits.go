@@ -36,8 +36,8 @@ type Limits struct {
 	// MessagesPerSecond and BytesPerSecond are how much a server takes from one
 	// client: 100,000 messages and 64 MiB if zero, with as much again at once after
 	// a pause. From a client that sends more nothing is lost: it is read more
-	// slowly. A request for the list of clients counts for as many messages as
-	// the list is long.
+	// slowly. A request for the list of clients, or to watch them, counts for as
+	// many messages as the list is long.
 	MessagesPerSecond, BytesPerSecond int
 	// QueuedBytes bounds what is held for one client that reads more slowly than
 	// others send to it: 16 MiB if zero. A client that falls behind further is

@@ -130,6 +130,8 @@ func (p *peer) receive(data []byte, text bool) bool {
 		if err := p.reported(f); err != nil {
 			p.refuse(err)
 		}
+	case typePresenceWatch:
+		p.watchPresence(f)
 	default:
 		p.route(t, f, data)
 	}
@@ -150,7 +152,7 @@ func (p *peer) survive() {
 // check says why a frame is not taken from this peer.
 func (p *peer) check(t MsgType, f frame.Frame) error {
 	switch {
-	case !t.Valid() && !(p.agreed && (t == typeReceived || t == typeCancel)):
+	case !t.Valid() && !(p.agreed && (t == typeReceived || t == typeCancel || t == typePresenceWatch)):
 		return fmt.Errorf("unknown msg_type %.40q", f.Type)
 	case t == TypeLoginResponse || t == TypeListClientsResponse:
 		return fmt.Errorf("only a server sends %s", t)

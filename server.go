@@ -313,7 +313,7 @@ func (srv *server) end(run *serverRun) {
 	run.keeper.Wait()
 	patience, cancel := context.WithTimeout(context.Background(), listenersTimeout)
 	defer cancel()
-	if !srv.s.listeners.idle(patience) || !srv.s.events.idle(patience) {
+	if !srv.s.listeners.idle(patience) || !srv.s.events.idle(patience) || !srv.hub.presence.idle(patience) {
 		srv.s.log.Error("a listener or a function of the Config still runs, although its context has ended; it is left behind")
 	}
 	if err := run.deliveries.close(); err != nil {

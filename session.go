@@ -170,6 +170,10 @@ func (sess *session) receive(data []byte, _ bool) bool {
 		}
 		return true
 	}
+	if wellFormed && sess.agreed && t == typePresence && string(f.From) == ServerID {
+		sess.toldPresence(f)
+		return true
+	}
 	if wellFormed && !t.Valid() {
 		err = fmt.Errorf("unknown msg_type %.40q", f.Type)
 	}

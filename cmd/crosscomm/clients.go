@@ -14,6 +14,7 @@ import (
 type clientsCommand struct {
 	clientFlags
 	All     bool    `help:"List also those that are offline."`
+	Watch   bool    `help:"Print who is there, and then who comes and goes, until Ctrl-C; not this command itself."`
 	JSON    bool    `name:"json" help:"Print a JSON object a line."`
 	Timeout seconds `help:"How long to wait for the server." default:"10s" placeholder:"DURATION"`
 }
@@ -22,10 +23,13 @@ type clientsCommand struct {
 func (clientsCommand) Help() string {
 	return `The list includes this command itself: it logs in to ask.
 
-Example:
+Examples:
   crosscomm clients --server 192.168.1.10:9898 --all
+  crosscomm clients --server 192.168.1.10:9898 --watch
 
-With --json it prints {"client_id": …, "status": "online" or "offline", "last_heartbeat": …, "login_time": …} for each, the times in seconds since 1970.`
+With --json it prints {"client_id": …, "status": "online" or "offline", "last_heartbeat": …, "login_time": …} for each, the times in seconds since 1970.
+
+With --watch the list does not include this command. A line has the time, the client, and what has happened: present (it was there at first, since that time), joined, left, timed_out (it is silent), back, or replaced (by a newer login). With --json that is {"event": …, "client_id": …, "time": …}. It reconnects by itself, and prints what is different then.`
 }
 
 // Run is called by kong.
@@ -35,6 +39,9 @@ func (c clientsCommand) Run(ctx context.Context, con console) error {
 		return err
 	}
 	defer done()
+	if c.Watch {
+		return c.watch(ctx, con, cfg)
+	}
 	svc, err := login(ctx, cfg, time.Duration(c.Timeout))
 	if err != nil {
 		return err

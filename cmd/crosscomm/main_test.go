@@ -302,6 +302,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--server", []string{"send", "--server", "", "x"}},
 		{"must look like ws://", []string{"clients", "--server", "http://localhost:9898"}},
 		{"reserved", []string{"listen", "--id", "all"}},
+		{"give no --all", []string{"clients", "--watch", "--all"}},
 	} {
 		c := start(t, strings.NewReader(""), tc.args...)
 		c.ends(exitUsage, tc.stderr)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode"
@@ -44,6 +45,11 @@ func (p *printer) event(name string, pairs ...string) {
 		fmt.Fprintf(&b, `, %s: %s`, quote(pairs[i]), quote(pairs[i+1]))
 	}
 	p.line("%s}", b.String())
+}
+
+// presence prints the event of a client that has come or gone.
+func (p *printer) presence(e crosscomm.PresenceEvent) {
+	p.line(`{"event": %s, "client_id": %s, "time": %s}`, quote(string(e.Kind)), quote(e.ClientID), strconv.FormatFloat(float64(e.Time.UnixMicro())/1e6, 'f', -1, 64))
 }
 
 // progress prints the event of a transfer.
