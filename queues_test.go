@@ -1,0 +1,359 @@
+package crosscomm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// tracked is a frame with a receipt.
+func tracked(from, to, id, text, stage string) string {
+	return strings.NewReplacer(`"m1"`, `"`+id+`"`, `null}`, `null, "headers": {"delivery": "`+stage+`"}}`).Replace(frameOf(from, to, "text", `"`+text+`"`))
+}
+
+// readType reads until there is a frame of the type.
+func (p *rawPeer) readType(msgType string) string {
+	p.t.Helper()
+	for {
+		if text := p.read(); strings.Contains(text, `"msg_type":"`+msgType+`"`) || strings.Contains(text, `"msg_type": "`+msgType+`"`) {
+			return text
+		}
+	}
+}
+
+// A message that comes again, on the same link or another one, is not relayed again, and
+// its sender is told once more what he was told.
+func TestRepetitions(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	sender, receiver := agreedPeer(t, server.addr, "sender"), login(t, server.addr, "receiver")
+	got := collect(receiver, crosscomm.ListenerOptions{})
+	for i := range 3 {
+		sender.write(tracked("sender", "receiver", "one", "1", "handled"))
+		sender.write(tracked("sender", "nobody", "two", "2", "handled"))
+		all := sender.readType("receipt")
+		for !strings.Contains(all, `"handled":["one"]`) || !strings.Contains(all, `"msg_id":"two","error":"unknown_client"`) {
+			all += sender.readType("receipt")
+		}
+		if i == 1 {
+			sender = agreedPeer(t, server.addr, "sender") // takes over
+		}
+	}
+	sender.write(tracked("sender", "receiver", "three", "3", "handled"))
+	sender.readType("receipt")
+	for _, want := range []string{"1", "3"} {
+		if m := <-got; m.Text() != want {
+			t.Errorf("got %s, want %s", m.Text(), want)
+		}
+	}
+}
+
+// Our client reports what comes again, and does not handle it again.
+func TestRepetitionsAtAClient(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	receiver := agreedPeer(t, server.addr, "receiver")
+	sender := login(t, server.addr, "sender")
+	told := make(chan error, 1)
+	go func() {
+		told <- sender.SendMessage(context.Background(), "x", crosscomm.TypeText, "receiver", crosscomm.Handled)
+	}()
+	first := receiver.readType("text")
+	receiver.Close() // without a report
+	ours := newClient(t, server.addr, "receiver", crosscomm.Config{})
+	got := collect(ours, crosscomm.ListenerOptions{})
+	if err := ours.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+	if m := <-got; !strings.Contains(first, m.MsgID) {
+		t.Errorf("first %s, then %s", first, m.Frame())
+	}
+	// The sender's own repetition goes by another way, as after a new start of the
+	// server: the client knows it.
+	forger := agreedPeer(t, server.addr, "forger")
+	for range 2 {
+		forger.write(tracked("forger", "receiver", "again", "y", "accepted"))
+		forger.readType("receipt")
+		forger.Close()
+		server.stop()
+		server = startServerAt(t, dirConfig(t), server.addr)
+		testkit.Eventually(t, "the receiver is back", func() bool { return len(server.GetOnlineClients()) == 2 })
+		forger = agreedPeer(t, server.addr, "forger")
+	}
+	if err := sender.SendMessage(testContext(t), "z", crosscomm.TypeText, "receiver", crosscomm.Handled); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"y", "z"} {
+		if m := <-got; m.Text() != want {
+			t.Errorf("got %s, want %s", m.Text(), want)
+		}
+	}
+}
+
+// Without a disk a lost link fails what was not reported, and nothing is silent.
+func TestLostLinkWithoutDisk(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	sender, receiver := login(t, server.addr, "sender"), agreedPeer(t, server.addr, "receiver")
+	told := make(chan error, 1)
+	go func() {
+		told <- sender.SendMessage(context.Background(), "x", crosscomm.TypeText, "receiver", crosscomm.Handled)
+	}()
+	receiver.readType("text")
+	receiver.Close()
+	if err := <-told; !errors.Is(err, crosscomm.ErrOffline) {
+		t.Error(err)
+	}
+}
+
+// Reports that make no sense do no harm.
+func TestHostileReports(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	sender, receiver := login(t, server.addr, "sender"), agreedPeer(t, server.addr, "receiver")
+	report := func(content string) { receiver.write(frameOf("receiver", "server", "received", content)) }
+	junk := []string{
+		`{"received": 18446744073709551615, "handled": [[0, 18446744073709551615], [5, 1], [18446744073709551615, 18446744073709551615]]}`,
+		`{"received": -1}`, `[]`, `"x"`, `{"handled": [[1]]}`, `{"failed": [[1, "offline", "x"]]}`, `{"failed": [[0, "no_listener", ""]]}`, `{"failed": [["x", 1, []]]}`, `{"failed": [[]]}`, `{"failed": [null]}`,
+	}
+	for _, content := range junk {
+		report(content)
+	}
+	told := make(chan error, 1)
+	go func() {
+		told <- sender.SendMessage(context.Background(), "x", crosscomm.TypeText, "receiver", crosscomm.Handled)
+	}()
+	receiver.readType("text")
+	report(`{"received": 1}`)
+	report(`{"failed": [[1, "listener_error", "` + strings.Repeat("é", 2000) + `"]]}`)
+	err := <-told
+	if !errors.Is(err, crosscomm.ErrListener) || len(err.Error()) > 1000 {
+		t.Error(err)
+	}
+	for _, content := range junk {
+		report(content)
+	}
+	go func() {
+		told <- sender.SendMessage(context.Background(), "y", crosscomm.TypeText, "receiver", crosscomm.Handled)
+	}()
+	receiver.readType("text")
+	report(`{"received": 18446744073709551615, "handled": [[0, 18446744073709551615]]}`)
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+}
+
+// What is wrong with a message that wants a receipt is refused, and the connection stays.
+func TestBadHeaders(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	sender := agreedPeer(t, server.addr, "sender")
+	receiver := agreedPeer(t, server.addr, "receiver")
+	for _, headers := range []string{`{"delivery": "soon"}`, `{"delivery": 1}`, `{"delivery": null}`, `{"request": "yes"}`, `{"reply_to": 1}`, `{"timeout": "x"}`, `{"x": NaN}`} {
+		sender.write(strings.Replace(frameOf("sender", "receiver", "text", `"bad"`), `null}`, `null, "headers": `+headers+`}`, 1))
+	}
+	sender.write(strings.Replace(tracked("sender", "receiver", "x", "bad", "handled"), `"x"`, `5`, 1))
+	sender.write(strings.Replace(tracked("sender", "receiver", "x", "bad", "handled"), `"x"`, `"`+strings.Repeat("x", 600)+`"`, 1))
+	plain := loginRaw(t, server.addr, "plain")
+	plain.write(tracked("plain", "receiver", "x", "bad", "handled"))
+	// Names count as they are written, and unknown ones pass.
+	sender.write(strings.Replace(frameOf("sender", "receiver", "text", `"good"`), `null}`, `null, "headers": {"Delivery": 1, "x": {}}}`, 1))
+	if got := receiver.readType("text"); !strings.Contains(got, `"good"`) || !strings.Contains(got, `"headers": {"Delivery": 1, "x": {}}`) {
+		t.Errorf("got %s", got)
+	}
+	testkit.Eventually(t, "ten are refused", func() bool { return server.Stats().Refused == 10 })
+	// And are cut off for a plain receiver, alone and among others.
+	for _, to := range []string{"plain", "all"} {
+		sender.write(strings.Replace(frameOf("sender", to, "text", `"good"`), `null}`, `null, "headers": {"x": {}}}`, 1))
+		if got := plain.readType("text"); got != frameOf("sender", to, "text", `"good"`) {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// A plain peer that answers no ping gets what there is room for, again when it comes
+// again, and nothing is lost.
+func TestPlainPeerWithoutPongs(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	sender := login(t, server.addr, "sender")
+	const messages = 500
+	plain := loginRaw(t, server.addr, "plain")
+	plain.SetPingHandler(func(string) error { return nil })
+	for i := range messages {
+		if err := sender.SendMessage(testContext(t), fmt.Sprint(i), crosscomm.TypeText, "plain", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 100 {
+		if got := plain.readType("text"); !strings.Contains(got, fmt.Sprintf(`"content":"%d"`, i)) {
+			t.Fatalf("message %d is %s", i, got)
+		}
+	}
+	plain = loginRaw(t, server.addr, "plain") // takes over
+	for i := range messages {
+		if got := plain.readType("text"); !strings.Contains(got, fmt.Sprintf(`"content":"%d"`, i)) {
+			t.Fatalf("message %d is %s", i, got)
+		}
+	}
+}
+
+// The oldest are dropped for newer ones, and for their age, and their senders are told.
+func TestQueueLimits(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues = crosscomm.Queues{MaxMessages: 10, Clients: []string{"away"}}
+	server := startServer(t, cfg)
+	sender := login(t, server.addr, "sender")
+	told := make(chan error, 1)
+	go func() {
+		told <- sender.SendMessage(context.Background(), "oldest", crosscomm.TypeText, "away", crosscomm.Handled)
+	}()
+	testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == 1 })
+	for i := range 10 {
+		if err := sender.SendMessage(testContext(t), fmt.Sprint(i), crosscomm.TypeText, "away", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-told; !errors.Is(err, crosscomm.ErrExpired) {
+		t.Error(err)
+	}
+	if n := server.Stats().Expired; n != 1 {
+		t.Errorf("%d have expired", n)
+	}
+	away := loginRaw(t, server.addr, "away")
+	for i := range 10 {
+		if got := away.readType("text"); !strings.Contains(got, fmt.Sprintf(`"content":"%d"`, i)) {
+			t.Fatalf("message %d is %s", i, got)
+		}
+	}
+}
+
+func TestQueuedBroadcasts(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues = crosscomm.Queues{Broadcasts: true, Clients: []string{"away"}}
+	server := startServer(t, cfg)
+	sender := login(t, server.addr, "sender")
+	if err := sender.SendMessage(testContext(t), "1", crosscomm.TypeText, crosscomm.All); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := sender.Deliver(testContext(t), "2", crosscomm.TypeText, crosscomm.All, crosscomm.Handled); err != nil || r.Receivers != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	away := loginRaw(t, server.addr, "away")
+	for _, want := range []string{"1", "2"} {
+		if got := away.readType("text"); !strings.Contains(got, `"content":"`+want+`"`) {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// What is sent to a client that is silent waits, and comes on the same connection when it
+// gives a sign of life.
+func TestSilentClientsQueue(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.HeartbeatInterval, cfg.HeartbeatTimeout = 20*time.Millisecond, 100*time.Millisecond
+	server := startServer(t, cfg)
+	sender := newClient(t, server.addr, "sender", crosscomm.Config{HeartbeatInterval: 10 * time.Millisecond})
+	if err := sender.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	silent := loginRaw(t, server.addr, "silent")
+	texts := make(chan string, 100)
+	go func() { // reads, and answers pings
+		for {
+			_, data, err := silent.ReadMessage()
+			if err != nil {
+				close(texts)
+				return
+			}
+			texts <- string(data)
+		}
+	}()
+	testkit.Eventually(t, "it has timed out", func() bool { return len(server.GetOnlineClients()) == 1 })
+	for i := range 10 {
+		if err := sender.SendMessage(testContext(t), fmt.Sprint(i), crosscomm.TypeText, "silent", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(texts) > 0 {
+		t.Errorf("it got %s", <-texts)
+	}
+	if err := silent.WriteMessage(websocket.TextMessage, []byte(frameOf("silent", "server", "heartbeat", "{}"))); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if got := testkit.Receive(t, texts); !strings.Contains(got, fmt.Sprintf(`"content":"%d"`, i)) {
+			t.Errorf("message %d is %s", i, got)
+		}
+	}
+}
+
+// A server that is stopped and started again, by the same Service, has what it had.
+func TestQueuesOutlastStop(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.Clients = []string{"away"}
+	server := startServer(t, cfg)
+	sender := login(t, server.addr, "sender")
+	for i := range 3 {
+		for n := range 10 {
+			if err := sender.SendMessage(testContext(t), fmt.Sprint(10*i+n), crosscomm.TypeText, "away", crosscomm.Accepted); err != nil {
+				t.Fatal(err)
+			}
+		}
+		server.stop()
+		server = startServerAt(t, cfg, server.addr)
+	}
+	away := newClient(t, server.addr, "away", crosscomm.Config{})
+	got := collect(away, crosscomm.ListenerOptions{})
+	if err := away.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		if m := <-got; m.Text() != fmt.Sprint(i) {
+			t.Errorf("message %d is %s", i, m.Text())
+		}
+	}
+}
+
+func TestNoReceiptsOfAPlainServer(t *testing.T) {
+	server := startPlainServer(t)
+	c := login(t, server, "c")
+	r, err := c.Deliver(testContext(t), "x", crosscomm.TypeText, "d", crosscomm.Accepted)
+	if !errors.Is(err, crosscomm.ErrNoReceipts) || r.MsgID == "" || r.Reached != crosscomm.Sent {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := c.Request(testContext(t), "x", crosscomm.TypeText, "d"); !errors.Is(err, crosscomm.ErrNoReply) {
+		t.Error(err)
+	}
+}
+
+// startPlainServer starts a server that speaks only the original's wire, and answers
+// logins and nothing else.
+func startPlainServer(t *testing.T) (addr string) {
+	t.Helper()
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for {
+			_, data, err := conn.ReadMessage()
+			if err != nil {
+				return
+			}
+			if strings.Contains(string(data), `"login"`) {
+				_ = conn.WriteMessage(websocket.TextMessage, []byte(frameOf("server", "c", "login_response", `{"status": "success"}`)))
+			}
+		}
+	}))
+	t.Cleanup(web.Close)
+	return web.Listener.Addr().String()
+}
