@@ -191,8 +191,9 @@ func (s *Service) IsConnected() bool {
 // With a [Stage] it waits until the message has come so far: see [Service.Deliver].
 //
 // A server's SendMessage queues the message and does not wait, but for a file
-// until that is stored. For a client that is not there, or reads too slowly, and
-// for which nothing is kept, it returns [ErrOffline]; with [All] the message goes to whoever is there. A
+// until that is stored. For a client that is not there, or reads too slowly, it
+// returns [ErrOffline]; or, if the server keeps [Queues], nil if the client is known,
+// for which the message waits then, and else [ErrUnknownClient]. With [All] the message goes to whoever is there. A
 // server that was stopped returns [ErrNotConnected].
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],

@@ -99,23 +99,20 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 	}
 }
 
-// keep has a message of the server's own, for which nobody waits, wait for a client,
-// which may be nil.
-func (srv *server) keep(data []byte, m *member) error {
+// keep has a message of the server's own, for which nobody waits, wait for the client of
+// the id, which is nil if none is known.
+func (srv *server) keep(data []byte, m *member, id string) error {
 	run := srv.running()
-	if run == nil {
-		return errStopped
-	}
-	if m == nil {
-		return ErrUnknownClient
-	}
-	if run.deliveries.store == nil {
-		return ErrOffline
+	switch {
+	case run == nil || run.deliveries.store == nil:
+		return fmt.Errorf("to %q: %w", id, ErrOffline)
+	case m == nil:
+		return fmt.Errorf("to %q: %w", id, ErrUnknownClient)
 	}
 	var n notices
 	l := &letter{data: appendHeaders(nil, data, headers{Delivery: Accepted.String()}), keep: true}
 	if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
-		return why.err("")
+		return fmt.Errorf("to %q: %w", id, why.err(""))
 	}
 	n.send(srv, nil)
 	return nil

@@ -46,7 +46,10 @@ func (s *Service) sendFrame(ctx context.Context, content any, t MsgType, to, key
 	default:
 		err = s.server.send(data, to)
 	}
-	return Receipt{MsgID: msgID}, err
+	if err != nil {
+		return Receipt{}, err
+	}
+	return Receipt{MsgID: msgID}, nil
 }
 
 func checkReceiver(to string) error {
@@ -84,14 +87,14 @@ func (srv *server) send(data []byte, to string) error {
 	default:
 		m := srv.hub.member([]byte(to))
 		if m != nil && m.waiting.Load() {
-			return srv.keep(data, m)
+			return srv.keep(data, m, to)
 		}
 		p := srv.hub.target(m, srv.hub.now())
 		if p != nil && len(data) > p.takes {
 			return tooLarge(len(data), "the receiver", p.takes)
 		}
 		if p == nil || !srv.tell(p, data) {
-			return srv.keep(data, m)
+			return srv.keep(data, m, to)
 		}
 	}
 	return nil

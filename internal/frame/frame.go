@@ -112,8 +112,8 @@ func scan(data []byte, maxDepth int, agreed bool) (Frame, error) {
 	}
 	s.depth = 1
 	s.space()
-	for more, next, before := !s.take('}'), 0, 0; more; next++ {
-		keyAt := s.pos
+	for more, next := !s.take('}'), 0; more; next++ {
+		keyAt, comma := s.pos, s.comma
 		key := s.usual(next)
 		if key == 0 {
 			start := s.pos
@@ -163,11 +163,10 @@ func scan(data []byte, maxDepth int, agreed bool) (Frame, error) {
 			return Frame{}, err
 		}
 		if key == bitHeaders {
-			if f.headers = (span{before, end}); next == 0 {
+			if f.headers = (span{comma, end}); next == 0 {
 				f.headers = span{keyAt, s.pos} // with the comma behind them
 			}
 		}
-		before = end
 	}
 	s.space()
 	if s.pos != len(data) {

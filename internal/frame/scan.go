@@ -15,6 +15,7 @@ type scanner struct {
 	maxDepth int
 	agreed   bool // whether there may be headers
 	escaped  bool // set by an escape
+	comma    int  // where the last comma was, of whatever
 }
 
 func (s *scanner) fail(reason string) error {
@@ -60,6 +61,7 @@ func (s *scanner) colon() error {
 func (s *scanner) another(closing byte) (bool, error) {
 	s.space()
 	if s.take(',') {
+		s.comma = s.pos - 1
 		s.space()
 		return true, nil
 	}

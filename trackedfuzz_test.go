@@ -1,0 +1,118 @@
+package crosscomm
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/crosscomm/crosscomm-go/internal/frame"
+)
+
+const plainFrame = `{"msg_id": "m", "from_client_id": "a", "to_client_id": "b", "msg_type": "text", "content": "hi", "timestamp": 1.5, "oss_key": null}`
+
+// FuzzHeaders checks that what the server tracks, a receiver counts, and that headers can
+// be cut off again.
+func FuzzHeaders(f *testing.F) {
+	for _, text := range []string{`{}`, `{"delivery":"handled"}`, ` { "x" : [1] } `, `{"delivery": "accepted", "delivery": "written"}`, `{"Delivery": "x"}`, `{"request": true, "timeout": 5, "reply_to": "é"}`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		data := []byte(strings.TrimSuffix(plainFrame, "}") + `, "headers": ` + text + `}`)
+		fr, err := frame.ScanAgreed(data, frame.MaxDepth)
+		if err != nil {
+			return
+		}
+		h, err := parseHeaders(fr)
+		if err != nil {
+			return
+		}
+		var all map[string]any
+		if err := json.Unmarshal(fr.Headers, &all); err != nil {
+			t.Fatalf("%q was parsed, and is no JSON: %v", fr.Headers, err)
+		}
+		if got, _ := all["delivery"].(string); got != h.Delivery {
+			t.Fatalf("%q was parsed as %+v", fr.Headers, h)
+		}
+		tracked := appendTracked(nil, data, fr, h)
+		again, err := frame.ScanAgreed(tracked, frame.MaxDepth)
+		if err != nil {
+			t.Fatalf("%q became %q: %v", data, tracked, err)
+		}
+		if with, err := parseHeaders(again); err != nil || with.Delivery == "" || with.Request != h.Request || with.ReplyTo != h.ReplyTo || with.Timeout != h.Timeout {
+			t.Fatalf("%q became %q, with %+v, %v", data, tracked, with, err)
+		}
+		if got := string(again.AppendPlain(nil, tracked)); string(fr.AppendPlain(nil, data)) != got {
+			t.Fatalf("%q became %q, without headers %q", data, tracked, got)
+		}
+	})
+}
+
+// FuzzReport has a mailbox take what a client may report.
+func FuzzReport(f *testing.F) {
+	f.Add([]byte(`{"received": 7, "handled": [[1, 3], [5, 5]], "failed": [[4, "listener_error", "no"]]}`))
+	f.Add([]byte(`{"received": 18446744073709551615, "handled": [[0, 18446744073709551615]]}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		r, err := parseReport(content)
+		if err != nil {
+			return
+		}
+		p := &peer{numbered: 19}
+		b := &mailbox{to: p, office: &deliveries{}}
+		from := &member{id: "a"}
+		var letters []*letter
+		for number := uint64(10); number < 20; number++ {
+			l := &letter{number: number, sender: sender{from: from, msgID: `"m"`, want: Handled}}
+			letters = append(letters, l)
+			b.letters.Push(l)
+		}
+		var n notices
+		b.report(p, r, &n)
+		for _, l := range letters {
+			if l.done && !l.told || l.handled && !l.done {
+				t.Fatalf("%q: number %d is %+v", content, l.number, l)
+			}
+			listed := slices.ContainsFunc(r.Handled, func(pair [2]uint64) bool { return pair[0] <= l.number && l.number <= pair[1] })
+			if l.handled != listed {
+				t.Fatalf("%q: number %d is handled: %t", content, l.number, l.handled)
+			}
+		}
+		if b.letters.Len() > 0 && b.letters.All()[0].done {
+			t.Fatalf("%q: what is done is still there", content)
+		}
+		content, err = json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseReport(content); err != nil {
+			t.Fatalf("%q: %v", content, err)
+		}
+	})
+}
+
+// FuzzReceipt has a client take what a server may tell, and checks what ours tells.
+func FuzzReceipt(f *testing.F) {
+	f.Add([]byte(`{"accepted": ["m"], "failed": [{"msg_id": "n", "error": "offline", "reason": "x"}], "broadcasts": [{"msg_id": "m", "receivers": 3}]}`), "é\"\x00", "offline")
+	f.Fuzz(func(t *testing.T, content []byte, id, reason string) {
+		var o outbox
+		m := &outboxMessage{msgID: "m", want: Written, told: make(chan told, 1)}
+		o.byID = map[string]*outboxMessage{"m": m}
+		_ = o.settle(content)
+		if len(m.told) > 0 {
+			if result := <-m.told; result.err == nil && result.receipt.Reached < Written {
+				t.Fatalf("%q told %+v", content, result)
+			}
+		}
+		id = strings.ToValidUTF8(id, "")
+		raw := string(frame.AppendString(nil, id))
+		list := []notice{{msgID: raw, stage: Accepted}, {msgID: raw, stage: Handled}, {msgID: raw, failure: failedListener, reason: limitReason(reason)}, {msgID: raw, stage: Written, counts: &Receipt{Receivers: 2}}}
+		text := appendReceipt(nil, list)
+		var r receiptContent
+		if err := json.Unmarshal(text, &r); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if len(r.Accepted) != 1 || r.Accepted[0] != id || len(r.Handled) != 1 || len(r.Written) != 0 || len(r.Failed) != 1 || r.Failed[0].MsgID != id || len(r.Broadcasts) != 1 || r.Broadcasts[0].MsgID != id {
+			t.Fatalf("%s was read as %+v", text, r)
+		}
+	})
+}
