@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,22 +112,56 @@ func (r *receipted) check(t *testing.T) (messages int64) {
 	return messages
 }
 
-// startReceiptServer starts the program with queues in the directory.
-func startReceiptServer(t *testing.T, port, dir string) *subprocess.Process {
+// startReceiptServer starts the program with queues in the directory. It may be started
+// before another one on the same port has ended.
+func startReceiptServer(t *testing.T, port, dir string) (p *subprocess.Process, listening func()) {
 	t.Helper()
-	p, events := startProgram(t, nil, "server", "--ip", "127.0.0.1", "--port", port, "--data-dir", dir, "--json", "--log-level", "warn")
-	await(t, events, "listening")
-	return p
+	p, events := startProgram(t, nil, "server", "--ip", "127.0.0.1", "--port", port, "--data-dir", dir, "--json", "--log-level", "warn", "--start-timeout", "1m")
+	return p, func() {
+		t.Helper()
+		await(t, events, "listening")
+	}
 }
 
 // The server is killed at random moments while clients send with receipts. All that
 // was accepted comes once, in order; also to one who comes and goes meanwhile.
 func TestAcceptedOutlastsKills(t *testing.T) {
+	outlasts(t, "killed", func(server *subprocess.Process, start func() (*subprocess.Process, func())) *subprocess.Process {
+		server.Stop()
+		server, listening := start()
+		listening()
+		return server
+	})
+}
+
+// The same with servers that are told to end, while their successors wait already.
+func TestAcceptedOutlastsSuccessions(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // there is no such signal
+	}
+	outlasts(t, "succeeded", func(server *subprocess.Process, start func() (*subprocess.Process, func())) *subprocess.Process {
+		successor, listening := start()
+		if err := server.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		testkit.Receive(t, server.Ended())
+		if err := server.Cmd.Wait(); err != nil {
+			t.Errorf("it ended with %v: %v", err, &server.Stderr)
+		}
+		listening()
+		return successor
+	})
+}
+
+// outlasts has clients send while one server is replaced by another, again and again.
+func outlasts(t *testing.T, how string, replace func(*subprocess.Process, func() (*subprocess.Process, func())) *subprocess.Process) {
 	sideBySide(t)
 	dir := t.TempDir()
 	port := strconv.Itoa(testkit.FreePort(t))
 	addr := "127.0.0.1:" + port
-	server := startReceiptServer(t, port, dir)
+	start := func() (*subprocess.Process, func()) { return startReceiptServer(t, port, dir) }
+	server, listening := start()
+	listening()
 	var all []*receipted
 	for i := range 3 {
 		all = append(all, newReceipted(t, newClient(t, addr, fmt.Sprint("from-", i), crosscomm.Config{}), newClient(t, addr, fmt.Sprint("to-", i), crosscomm.Config{})))
@@ -146,8 +182,7 @@ func TestAcceptedOutlastsKills(t *testing.T) {
 			t.Logf("round %d: %v", round, err) // the server is away
 		}
 		<-time.After(time.Duration(rand.IntN(100)) * time.Millisecond)
-		server.Stop()
-		server = startReceiptServer(t, port, dir)
+		server = replace(server, start)
 	}
 	cancel()
 	_ = visitor.Logout(t.Context())
@@ -159,7 +194,7 @@ func TestAcceptedOutlastsKills(t *testing.T) {
 	for _, r := range all {
 		messages += r.check(t)
 	}
-	t.Logf("%d times killed: %d messages were accepted, and came once, in order", rounds, messages)
+	t.Logf("%d times %s: %d messages were accepted, and came once, in order", rounds, how, messages)
 }
 
 // The links of both sides are cut at random bytes. All that was accepted comes once, in
