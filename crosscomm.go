@@ -36,10 +36,12 @@
 // # Guarantees
 //
 // Messages from one sender to one receiver arrive in the order in which they
-// were sent, each at most once. A SendMessage of a client that returns nil has
-// written the message to the link; whether the receiver was there, or the link
-// broke right then, the original's wire does not tell. All methods of a Service
-// may be called concurrently, also by listeners.
+// were sent. A SendMessage of a client that returns nil has written the message to the
+// link, and it comes once at most; with a [Stage] it waits until our server, or the
+// receiver, has the message, sends it again when the link was lost, and it comes
+// once at least: see [Service.Deliver]. What is sent to a known client that is away waits
+// for it, if the server has a [Config.DataDir]: see [Queues]. All methods of a
+// Service may be called concurrently, also by listeners.
 package crosscomm
 
 import (
@@ -193,8 +195,9 @@ func (s *Service) IsConnected() bool {
 // A server's SendMessage queues the message and does not wait, but for a file
 // until that is stored. For a client that is not there, or reads too slowly, it
 // returns [ErrOffline]; or, if the server keeps [Queues], nil if the client is known,
-// for which the message waits then, and else [ErrUnknownClient]. With [All] the message goes to whoever is there. A
-// server that was stopped returns [ErrNotConnected].
+// for which the message waits then, and else [ErrUnknownClient]. With [All] the
+// message goes to whoever is there. A server that was stopped returns
+// [ErrNotConnected].
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
 // [ErrNoObjectStore], and a *[TransferError] for a file that could not be read

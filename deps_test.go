@@ -60,7 +60,7 @@ func TestREADME(t *testing.T) {
 		if programs == nil {
 			programs = blocks
 		}
-		if !slices.Equal(blocks, programs) || len(blocks) != 3 {
+		if !slices.Equal(blocks, programs) || len(blocks) != 4 {
 			t.Errorf("%s has %d programs, or others than README.md", name, len(blocks))
 		}
 	}
