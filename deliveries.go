@@ -21,6 +21,8 @@ const (
 	spillEvery = spillAfter / 2
 	// expireEvery is how often it is looked for those that are too old.
 	expireEvery = time.Minute
+	// loadAgainAfter is when what could not be read from disk is tried again.
+	loadAgainAfter = time.Second
 )
 
 // deliveries are what a run of the server knows of letters: the mailboxes' disk, and
@@ -30,6 +32,7 @@ type deliveries struct {
 	hub        *hub
 	store      *backlog.Store // nil for none: then nothing waits for who is away
 	unreported atomic.Int64   // bytes of letters that were sent
+	seq        atomic.Uint64  // the last one that a letter got
 
 	wake chan struct{} // holds a token if there is something to do
 
@@ -82,16 +85,13 @@ func (d *deliveries) mailboxOf(m *member) *mailbox {
 	b := &mailbox{member: m, office: d}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d.store != nil {
-		var waiting bool
-		if b.last, waiting = d.store.Last(m.id); waiting {
-			b.setOnDisk(true)
-		} else {
-			b.loaded = b.last
-		}
-	}
 	if !m.mailbox.CompareAndSwap(nil, b) {
 		return m.mailbox.Load()
+	}
+	if d.store != nil {
+		if _, waiting := d.store.Last(m.id); waiting {
+			b.setOnDisk(true)
+		}
 	}
 	// hub.claim looks for the mailbox after it has set the connection.
 	if b.to = m.peer.Load(); b.to != nil {
@@ -176,12 +176,9 @@ func (d *deliveries) rouse() {
 
 // run does what is to be done in the background until ctx ends.
 func (d *deliveries) run(ctx context.Context) {
-	var spill, expire <-chan time.Time
-	if d.store != nil {
-		ticker := time.NewTicker(expireEvery)
-		defer ticker.Stop()
-		expire = ticker.C
-	}
+	var spill <-chan time.Time
+	expire := time.NewTicker(expireEvery)
+	defer expire.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -191,8 +188,11 @@ func (d *deliveries) run(ctx context.Context) {
 		case <-spill:
 			spill = nil
 			d.spill()
-		case <-expire:
-			d.store.Expire()
+		case <-expire.C:
+			d.hub.expireOutgoing()
+			if d.store != nil {
+				d.store.Expire()
+			}
 		}
 		d.sendDue()
 		d.load(ctx)
@@ -285,7 +285,8 @@ func (d *deliveries) saveFailed(err error) {
 }
 
 func (d *deliveries) loadFailed(b *mailbox, err error) {
-	d.srv.stats.warnings.warn(d.srv.s.log, "what waits for a client cannot be read", "client_id", b.member.id, "error", err)
+	d.srv.stats.warnings.warn(d.srv.s.log, "what waits for a client cannot be read; it is tried again", "client_id", b.member.id, "error", err)
+	time.AfterFunc(loadAgainAfter, func() { d.loadSoon(b) })
 }
 
 // close is called when no connection is left. What is on its way to the disk gets
@@ -299,10 +300,16 @@ func (d *deliveries) close() error {
 	return err
 }
 
-// addWaiting adds the clients for which something waits to those that are known.
+// addWaiting adds the clients for which something waits to those that are known, before
+// the run has any others.
 func (d *deliveries) addWaiting() {
 	if d.store != nil {
-		d.hub.expect(append(d.store.Clients(), d.srv.s.cfg.Queues.Clients...))
+		ids := d.store.Clients()
+		for _, id := range ids {
+			last, _ := d.store.Last(id)
+			d.seq.Store(max(d.seq.Load(), last))
+		}
+		d.hub.expect(append(ids, d.srv.s.cfg.Queues.Clients...))
 	}
 }
 

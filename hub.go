@@ -374,6 +374,16 @@ func (h *hub) expect(ids []string) {
 	}
 }
 
+// expireOutgoing forgets tracked messages that are too old.
+func (h *hub) expireOutgoing() {
+	now := h.now()
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, m := range h.members {
+		m.outgoing.expire(now)
+	}
+}
+
 // forgetMailboxes ends those of a run that has ended.
 func (h *hub) forgetMailboxes() {
 	h.mu.Lock()

@@ -68,6 +68,10 @@ func (sess *session) receiveTracked(how delivery, data []byte, f frame.Frame, h 
 		return
 	}
 	s := sess.client.s
+	if string(f.From) == s.cfg.ClientID { // nobody hears himself
+		in.end(key, handling{failure: failedUnheard})
+		return
+	}
 	if h.ReplyTo != "" {
 		s.replies.came(h.ReplyTo, newMessage(data, f))
 		in.end(key, handling{})

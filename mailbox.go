@@ -40,7 +40,6 @@ type mailbox struct {
 	to      *peer               // the connection that letters are sent on; nil for none
 	letters fifo.Queue[*letter] // those that were sent on it
 	bytes   int                 // what they cost
-	last    uint64              // the seq of the newest letter
 	onDisk  bool                // whether others wait on disk; member.waiting says the same
 	loaded  uint64              // the seq up to which none of those has one
 	saving  int                 // how many letters are on their way to the disk
@@ -71,8 +70,7 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 	case !room && b.office.store == nil:
 		return failedFull, false
 	}
-	b.last++
-	l.seq, l.at = b.last, now
+	l.seq, l.at = b.office.seq.Add(1), now // they ascend, also if there was another mailbox for this id
 	if present && room && !b.onDisk {
 		b.loaded = l.seq
 		b.send(l, text, via, n)
@@ -365,7 +363,6 @@ func (b *mailbox) load(n *notices) (again bool) {
 	for _, m := range messages {
 		l := b.office.restored(m)
 		b.loaded = l.seq
-		b.last = max(b.last, l.seq)
 		text, why := textFor(to, l)
 		if why == "" && isLate(m) {
 			why = failedExpired

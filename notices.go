@@ -102,7 +102,7 @@ func (n *notices) send(srv *server, via *peer) {
 			continue
 		}
 		if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
-			srv.sendReceipts(p, s.list, via)
+			srv.sendReceipts(p, s.to.id, s.list, via)
 		}
 	}
 }
@@ -110,14 +110,14 @@ func (n *notices) send(srv *server, via *peer) {
 // maxNoticesInFrame bounds the size of a receipt.
 const maxNoticesInFrame = 256
 
-// sendReceipts tells a client.
-func (srv *server) sendReceipts(p *peer, list []notice, via *peer) {
+// sendReceipts tells the client of the id, whose connection p is.
+func (srv *server) sendReceipts(p *peer, id string, list []notice, via *peer) {
 	for len(list) > 0 {
 		part := list[:min(len(list), maxNoticesInFrame)]
-		data := srv.s.newFrame(typeReceipt, p.member.id, appendReceipt(nil, part))
+		data := srv.s.newFrame(typeReceipt, id, appendReceipt(nil, part))
 		for len(data) > p.takes && len(part) > 1 {
 			part = part[:len(part)/2]
-			data = srv.s.newFrame(typeReceipt, p.member.id, appendReceipt(nil, part))
+			data = srv.s.newFrame(typeReceipt, id, appendReceipt(nil, part))
 		}
 		list = list[len(part):]
 		if via == nil {
@@ -176,5 +176,17 @@ func (o *outgoing) decide(key dedup.Key, what notice) {
 		d.stage = what.stage
 	default:
 		d.other = &what
+	}
+}
+
+// expire forgets what is too old. It is for senders that send no more.
+func (o *outgoing) expire(now int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.window == nil {
+		return
+	}
+	if o.window.Expire(now); o.window.Len() == 0 {
+		o.window = nil
 	}
 }

@@ -125,9 +125,15 @@ func TestHostileReports(t *testing.T) {
 		`{"received": 18446744073709551615, "handled": [[0, 18446744073709551615], [5, 1], [18446744073709551615, 18446744073709551615]]}`,
 		`{"received": -1}`, `[]`, `"x"`, `{"handled": [[1]]}`, `{"failed": [[1, "offline", "x"]]}`, `{"failed": [[0, "no_listener", ""]]}`, `{"failed": [["x", 1, []]]}`, `{"failed": [[]]}`, `{"failed": [null]}`,
 	}
-	for _, content := range junk {
-		report(content)
+	heard := collect(sender, crosscomm.ListenerOptions{})
+	reportAll := func() { // and waits until the server has them
+		for _, content := range junk {
+			report(content)
+		}
+		receiver.write(frameOf("receiver", "sender", "text", `"done"`))
+		testkit.Receive(t, heard)
 	}
+	reportAll()
 	told := make(chan error, 1)
 	go func() {
 		told <- sender.SendMessage(context.Background(), "x", crosscomm.TypeText, "receiver", crosscomm.Handled)
@@ -139,9 +145,7 @@ func TestHostileReports(t *testing.T) {
 	if !errors.Is(err, crosscomm.ErrListener) || len(err.Error()) > 1000 {
 		t.Error(err)
 	}
-	for _, content := range junk {
-		report(content)
-	}
+	reportAll()
 	go func() {
 		told <- sender.SendMessage(context.Background(), "y", crosscomm.TypeText, "receiver", crosscomm.Handled)
 	}()
