@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
+	"github.com/crosscomm/crosscomm-go/internal/syncfs"
 )
 
 const (
@@ -186,7 +187,7 @@ func (k *accessKeys) save(kept keptKeys) error {
 		_ = os.Remove(file.Name())
 		return err
 	}
-	syncDir(filepath.Dir(k.file))
+	syncfs.Dir(filepath.Dir(k.file))
 	return nil
 }
 

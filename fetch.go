@@ -10,6 +10,7 @@ import (
 	"net/http"
 
 	"github.com/crosscomm/crosscomm-go/internal/checksum"
+	"github.com/crosscomm/crosscomm-go/internal/diskfull"
 	"github.com/crosscomm/crosscomm-go/internal/pipeline"
 )
 
@@ -50,7 +51,7 @@ func (f *fetch) run(ctx context.Context) (err error) {
 	defer func() {
 		if f.part != nil {
 			// On a full disk what is left would fill it until somebody looks.
-			f.part.keep = f.part.keep && !isDiskFull(err) && !isDiskFull(context.Cause(ctx))
+			f.part.keep = f.part.keep && !diskfull.Is(err) && !diskfull.Is(context.Cause(ctx))
 			f.part.abandon()
 		}
 	}()
@@ -70,7 +71,7 @@ func (f *fetch) run(ctx context.Context) (err error) {
 			return f.finish(ctx)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !isTransient(err) || isDiskFull(err) || wait.attempts+1 >= maxAttempts:
+		case !isTransient(err) || diskfull.Is(err) || wait.attempts+1 >= maxAttempts:
 			return err
 		}
 		if !sleep(ctx, wait.next()) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
@@ -189,10 +188,4 @@ func (p *partialFile) complete(ctx context.Context, name string, info ObjectInfo
 		return &localError{err}
 	}
 	return nil
-}
-
-// isDiskFull reports whether there was no room for what was written.
-func isDiskFull(err error) bool {
-	const windowsDiskFull = syscall.Errno(112)
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || runtime.GOOS == "windows" && errors.Is(err, windowsDiskFull)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/crosscomm/crosscomm-go/internal/diskfull"
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
@@ -121,7 +122,7 @@ func (d *download) newFolder(ctx context.Context, key string) (name string, err 
 	whole := false
 	defer func() {
 		if !whole { // also if the application's store has panicked
-			part.keep = part.keep && !isDiskFull(err)
+			part.keep = part.keep && !diskfull.Is(err)
 			part.abandon()
 		}
 	}()

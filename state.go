@@ -19,6 +19,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/crosscomm/crosscomm-go/internal/filelock"
+	"github.com/crosscomm/crosscomm-go/internal/syncfs"
 )
 
 // stateInterval is the shortest time between two writes of the state file.
@@ -342,7 +343,7 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 		_ = os.Remove(temp)
 		return err
 	}
-	syncDir(filepath.Dir(path))
+	syncfs.Dir(filepath.Dir(path))
 	return nil
 }
 
@@ -353,15 +354,4 @@ func writeSynced(path string, data []byte, mode fs.FileMode) error {
 	}
 	_, err = file.Write(data)
 	return errors.Join(err, file.Sync(), file.Close())
-}
-
-// syncDir makes a rename durable. Not every file system can; the file is then
-// written all the same.
-func syncDir(path string) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return
-	}
-	defer dir.Close()
-	_ = dir.Sync()
 }

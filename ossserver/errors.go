@@ -11,8 +11,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
+	"github.com/crosscomm/crosscomm-go/internal/diskfull"
 	"github.com/crosscomm/crosscomm-go/internal/objects"
 	"github.com/crosscomm/crosscomm-go/internal/osssign"
 )
@@ -82,7 +82,7 @@ func (req *request) describe(err error) (status int, body xmlError) {
 		status, body.Code, body.Message = http.StatusConflict, "FileAlreadyExists", "The object exists already."
 	case errors.Is(err, objects.ErrTooLarge):
 		status, body.Code, body.Message = http.StatusBadRequest, "EntityTooLarge", "The object is larger than this server takes."
-	case errors.Is(err, objects.ErrQuota), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, objects.ErrQuota), diskfull.Is(err):
 		status, body.Code, body.Message = http.StatusInsufficientStorage, "InsufficientStorage", "There is no room left for the object."
 	case errors.Is(err, objects.ErrDigest):
 		status, body.Code, body.Message = http.StatusBadRequest, "InvalidDigest", "The Content-MD5 is not that of the bytes received."

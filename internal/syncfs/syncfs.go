@@ -1,4 +1,5 @@
-// Package syncfs makes many files durable at once, where the system can.
+// Package syncfs makes durable what is more than one file: all files of a file
+// system at once, where the system can, and the names in a directory.
 package syncfs
 
 import "os"
@@ -7,3 +8,14 @@ import "os"
 // by whomever, and reports whether the system can do that; if not, each file
 // must be synced.
 func Sync(file *os.File) (done bool, err error) { return sync(file) }
+
+// Dir makes the names in the directory durable. Not every file system can; what was
+// written is then there all the same.
+func Dir(path string) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	_ = dir.Sync()
+}
