@@ -27,7 +27,7 @@ vuln: ## asks an online database
 	go run $(GOVULNCHECK) ./...
 
 fuzz: ## each target for FUZZTIME
-	@set -e; for pkg in . ./internal/checksum ./internal/frame ./internal/link ./internal/wsframe ./internal/loadgen ./internal/osssign ./ossserver; do \
+	@set -e; for pkg in . ./internal/backlog ./internal/checksum ./internal/frame ./internal/link ./internal/wsframe ./internal/loadgen ./internal/osssign ./ossserver; do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
 			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg; \
 		done; \

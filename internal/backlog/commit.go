@@ -1,0 +1,155 @@
+package backlog
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/crosscomm/crosscomm-go/internal/diskfull"
+)
+
+// start has what waits committed. Call it with mu locked.
+func (s *Store) start() {
+	if s.committer || s.waiting.isEmpty() {
+		return
+	}
+	s.committer = true
+	go s.commitAll()
+}
+
+// commitAll commits until nothing waits any more.
+func (s *Store) commitAll() {
+	for {
+		s.mu.Lock()
+		if s.waiting.isEmpty() {
+			s.committer = false
+			s.mu.Unlock()
+			return
+		}
+		g := s.waiting
+		s.flight, s.waiting = g, newGroup()
+		s.mu.Unlock()
+		t, err := s.commit(g)
+		for _, w := range g.waiters {
+			if !w.settled {
+				w.err = err
+			}
+			w.done(w.err)
+		}
+		for _, d := range t.dropped {
+			s.o.Dropped(d.client, d.seq, d.meta)
+		}
+		for _, done := range g.after {
+			done(err)
+		}
+	}
+}
+
+// commit commits a group, and has everybody see what the queues are now.
+func (s *Store) commit(g *group) (transaction, error) {
+	t := transaction{o: &s.o, queues: map[string]queue{}}
+	var err error
+	if len(g.clients) > 0 || len(g.expiries) > 0 {
+		err = s.run(&t, g)
+	}
+	if err != nil {
+		t.dropped, t.damaged = nil, 0
+		// If it was the last sync that failed, the file has it all the same. What
+		// counts is what can be read.
+		if readErr := s.readQueues(t.queues); readErr != nil {
+			s.o.Logger.Error("cannot read how much there is for absent clients", "error", readErr)
+			clear(t.queues)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, q := range t.queues {
+		before := s.clients[name] // nothing if it had nothing
+		s.totals.Messages += q.messages - before.messages
+		s.totals.Bytes += q.bytes - before.bytes
+		if q.messages > 0 {
+			s.clients[name] = q
+		} else {
+			delete(s.clients, name)
+		}
+	}
+	s.totals.Dropped += uint64(len(t.dropped))
+	s.totals.Damaged += uint64(t.damaged)
+	s.flight = newGroup()
+	if s.roomy != nil && s.pending() <= s.o.MaxPending {
+		close(s.roomy)
+		s.roomy = nil
+	}
+	return t, err
+}
+
+// run runs the transaction.
+func (s *Store) run(t *transaction, g *group) error {
+	names := slices.Sorted(maps.Keys(g.clients))
+	s.mu.Lock()
+	for _, name := range names {
+		t.queues[name] = s.clients[name]
+	}
+	for _, e := range g.expiries {
+		for _, name := range e.clients {
+			t.queues[name] = s.clients[name]
+		}
+	}
+	s.mu.Unlock()
+	err := guard(func() error {
+		return s.update(func(tx *bbolt.Tx) error {
+			t.messages, t.counts = tx.Bucket(messagesBucket), tx.Bucket(countsBucket)
+			for _, name := range names {
+				if err := t.apply(name, *g.clients[name]); err != nil {
+					return err
+				}
+			}
+			for _, e := range g.expiries {
+				if err := t.expire(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	if diskfull.Is(err) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
+
+// guard has a panic be an error: bbolt's checks in a damaged file panic, and what
+// points behind its end faults. A panic on the goroutine that commits would leave
+// all others waiting.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, p)
+		}
+	}()
+	return f()
+}
+
+// errDamaged wraps what is wrong with a file that is none of ours, or not any more.
+var errDamaged = errors.New("damaged")
+
+// readQueues reads what there is of the clients, which may be nothing.
+func (s *Store) readQueues(queues map[string]queue) error {
+	return guard(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			for name := range queues {
+				q, err := decodeQueue(tx.Bucket(countsBucket).Get([]byte(name)))
+				if err != nil {
+					return err
+				}
+				queues[name] = q
+			}
+			return nil
+		})
+	})
+}
