@@ -269,7 +269,11 @@ func TestRoom(t *testing.T) {
 // A commit that fails fails for all that are in it, and for nobody else; what it
 // has left in the file all the same is counted.
 func TestFailedCommit(t *testing.T) {
-	s := open(t, file(t), backlog.Options{MaxMessages: 2, Dropped: func(string, uint64, []byte) { t.Error("told of a drop that was not committed") }})
+	now := time.Now()
+	s := open(t, file(t), backlog.Options{
+		MaxMessages: 2, Now: func() time.Time { return now },
+		Dropped: func(string, uint64, []byte) { t.Error("told of a drop that was not committed") },
+	})
 	if err := put(t, s, "a", message(1, "one"), message(2, "two")); err != nil {
 		t.Fatal(err)
 	}
@@ -297,6 +301,14 @@ func TestFailedCommit(t *testing.T) {
 	if n, _ := s.Size("a"); n != 2 || len(s.Clients()) != 1 {
 		t.Errorf("%d messages of %q", n, s.Clients())
 	}
+	// For a while the disk is not tried again.
+	commits := 0
+	fail = func(update func() error) error { commits++; return update() }
+	now = now.Add(time.Second - 1)
+	if err := put(t, s, "a", message(3, "three")); !errors.Is(err, syscall.ENOSPC) || commits > 0 {
+		t.Errorf("%d commits, %v", commits, err)
+	}
+	now = now.Add(1)
 	fail = func(func() error) error { panic("at the disco") }
 	if err := group()[0]; err == nil || errors.Is(err, backlog.ErrFull) || !strings.Contains(err.Error(), "disco") {
 		t.Errorf("a panic is %v", err)
@@ -312,6 +324,36 @@ func TestFailedCommit(t *testing.T) {
 	}
 	if got := load(t, s, "a"); !slices.Equal(got, []string{"three", "four"}) {
 		t.Errorf("there is %q", got)
+	}
+}
+
+// A full disk is no reason not to delete.
+func TestDeleteOnFullDisk(t *testing.T) {
+	s := open(t, file(t), backlog.Options{})
+	if err := put(t, s, "a", message(1, "one"), message(2, "two")); err != nil {
+		t.Fatal(err)
+	}
+	commits := 0
+	s.WrapUpdate(func(update func() error) error {
+		if commits++; commits == 1 {
+			return syscall.ENOSPC
+		}
+		return update()
+	})
+	release := s.Hold()
+	var putErr, otherErr, deleteErr error
+	s.Put("a", message(3, "three"), func(err error) { putErr = err })
+	s.Put("b", message(1, "one"), func(err error) { otherErr = err })
+	s.Delete("a", []uint64{1}, func(err error) { deleteErr = err })
+	release()
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(putErr, backlog.ErrFull) || !errors.Is(otherErr, backlog.ErrFull) || deleteErr != nil || commits != 2 {
+		t.Errorf("%d commits: put: %v, %v, deleted: %v", commits, putErr, otherErr, deleteErr)
+	}
+	if got := load(t, s, "a"); !slices.Equal(got, []string{"two"}) || len(s.Clients()) != 1 {
+		t.Errorf("there is %q of %q", got, s.Clients())
 	}
 }
 
@@ -465,6 +507,69 @@ func TestDamagedMessage(t *testing.T) {
 	if got := load(t, s, "a"); len(got) != 4 || s.Totals().Damaged != 2 || s.Totals().Dropped != 0 {
 		t.Errorf("there is %q, totals %+v", got, s.Totals())
 	}
+}
+
+// Each of several goroutines finds its own messages as it left them, whatever the
+// others do.
+func TestConcurrent(t *testing.T) {
+	s := open(t, file(t), backlog.Options{MaxPending: 1000})
+	var workers, others sync.WaitGroup
+	stop := make(chan bool)
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			s.Expire()
+			for _, client := range s.Clients() {
+				s.Size(client)
+				s.Last(client)
+			}
+			if got := s.Totals(); got.Messages > 4*20 || got.Dropped > 0 {
+				t.Errorf("totals %+v", got)
+			}
+		}
+	})
+	for i := range 4 {
+		client := fmt.Sprint("client ", i)
+		workers.Go(func() {
+			want := []string{}
+			for seq := uint64(1); seq <= 100; seq++ {
+				text := fmt.Sprint(client, " ", seq)
+				if err := s.Room(t.Context()); err != nil {
+					t.Error(err)
+				}
+				s.Put(client, message(seq, text), nil)
+				want = append(want, text)
+				if seq%3 == 0 && len(want) > 1 { // the one before: stored, on its way or waiting
+					s.Delete(client, []uint64{seq - 1}, nil)
+					want = slices.Delete(want, len(want)-2, len(want)-1)
+				}
+				if seq%10 != 0 {
+					continue
+				}
+				if err := s.Sync(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if got := load(t, s, client); !slices.Equal(got, want) {
+					t.Errorf("there is %q, want %q", got, want)
+				}
+				if seq%20 == 0 {
+					var all []uint64
+					for gone := range seq {
+						all = append(all, gone+1)
+					}
+					s.Delete(client, all, nil)
+					want = want[:0]
+				}
+			}
+		})
+	}
+	workers.Wait()
+	close(stop)
+	others.Wait()
 }
 
 // The memory that Load returns is the caller's, and that of Put is, too.
