@@ -131,22 +131,26 @@ func (s *Store) run(t *transaction, g *group, puts bool) error {
 		}
 	}
 	s.mu.Unlock()
+	change := func(tx *bbolt.Tx) error {
+		t.messages, t.counts = tx.Bucket(messagesBucket), tx.Bucket(countsBucket)
+		for _, name := range names {
+			if err := t.apply(name, changes[name]); err != nil {
+				return err
+			}
+		}
+		for _, e := range g.expiries {
+			if err := t.expire(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	err := guard(func() error {
-		return s.update(func(tx *bbolt.Tx) error {
-			t.messages, t.counts = tx.Bucket(messagesBucket), tx.Bucket(countsBucket)
-			for _, name := range names {
-				if err := t.apply(name, changes[name]); err != nil {
-					return err
-				}
-			}
-			for _, e := range g.expiries {
-				if err := t.expire(e); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		// After a panic bbolt would read all keys, on a goroutine of its own, and a
+		// damaged page there would end the process; after an error it does not.
+		return s.update(func(tx *bbolt.Tx) error { return guard(func() error { return change(tx) }) })
 	})
+	s.noteDamage(err)
 	if diskfull.Is(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
@@ -168,6 +172,13 @@ func guard(f func() error) (err error) {
 
 // errDamaged wraps what is wrong with a file that is none of ours, or not any more.
 var errDamaged = errors.New("damaged")
+
+// noteDamage has the next Open look at the whole file, if that is what an error says.
+func (s *Store) noteDamage(err error) {
+	if errors.Is(err, errDamaged) && !s.damaged.Swap(true) {
+		s.o.Logger.Error("the file of messages for absent clients is damaged; it will be set aside when it is opened again", "error", err)
+	}
+}
 
 // readQueues reads what there is of the clients, which may be nothing.
 func (s *Store) readQueues(queues map[string]queue) error {

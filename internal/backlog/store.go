@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -117,6 +118,7 @@ type Store struct {
 	// update is db.Update, which tests replace to have it fail.
 	update func(func(*bbolt.Tx) error) error
 
+	damaged  atomic.Bool // see noteDamage
 	close    sync.Once
 	closeErr error
 

@@ -412,7 +412,7 @@ func TestDamagedFile(t *testing.T) {
 		"one byte": func(path string, _ []byte, _ int64) error { return os.WriteFile(path, []byte("x"), 0o600) },
 		"cut off":  func(path string, data []byte, _ int64) error { return os.Truncate(path, int64(len(data))/20) },
 		"a page of zeros": func(path string, data []byte, root int64) error {
-			clear(data[root*4096:][:4096])
+			clear(data[root*int64(os.Getpagesize()):][:os.Getpagesize()])
 			return os.WriteFile(path, data, 0o600)
 		},
 	} {
@@ -459,6 +459,47 @@ func TestDamagedFile(t *testing.T) {
 	}
 	if _, err := backlog.Open(path, backlog.Options{}); err == nil || !strings.Contains(err.Error(), "another version") {
 		t.Errorf("one of another version: %v", err)
+	}
+}
+
+// A page that is damaged while the file is open harms nobody but its client, until
+// the file is opened again.
+func TestDamagedPage(t *testing.T) {
+	path := file(t)
+	s := open(t, path, backlog.Options{Logger: slog.New(slog.DiscardHandler)})
+	for i := range uint64(2000) {
+		s.Put("a", message(i, strings.Repeat("x", 300)), nil)
+	}
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := os.Getpagesize()
+	_, err = f.WriteAt(make([]byte, size), s.RootPage("a")*int64(size))
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load("a", 0, 10, 1000); err == nil {
+		t.Error("it was loaded")
+	}
+	if put(t, s, "a", message(5000, "x")) == nil || remove(t, s, "a", 1) == nil {
+		t.Error("it was changed")
+	}
+	if err := put(t, s, "b", message(1, "b")); err != nil {
+		t.Error(err)
+	}
+	if got := load(t, s, "b"); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("there is %q", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, backlog.Options{Logger: slog.New(slog.DiscardHandler)})
+	if aside, _ := filepath.Glob(path + ".damaged-*"); len(aside) != 1 || len(s.Clients()) > 0 {
+		t.Errorf("set aside: %q, with clients %q", aside, s.Clients())
 	}
 }
 
