@@ -38,6 +38,9 @@ func (s *Store) WrapUpdate(wrap func(update func() error) error) {
 	}
 }
 
+// NoSync has commits not wait for the disk, for tests that do not lose power.
+func (s *Store) NoSync() { s.db.NoSync = true }
+
 // Edit changes the file in a way that the store does not know of.
 func (s *Store) Edit(fn func(*bbolt.Tx) error) error { return s.db.Update(fn) }
 
