@@ -33,14 +33,18 @@ func (s *Store) commitAll() {
 		g := s.waiting
 		s.flight, s.waiting = g, newGroup()
 		s.mu.Unlock()
-		t, err := s.commit(g)
+		dropped, putErr, err := s.commit(g)
 		for _, w := range g.waiters {
-			if !w.settled {
+			switch {
+			case w.settled:
+			case w.put:
+				w.err = putErr
+			default:
 				w.err = err
 			}
 			w.done(w.err)
 		}
-		for _, d := range t.dropped {
+		for _, d := range dropped {
 			s.o.Dropped(d.client, d.seq, d.meta)
 		}
 		for _, done := range g.after {
@@ -49,13 +53,32 @@ func (s *Store) commitAll() {
 	}
 }
 
-// commit commits a group, and has everybody see what the queues are now.
-func (s *Store) commit(g *group) (transaction, error) {
-	t := transaction{o: &s.o, queues: map[string]queue{}}
-	var err error
-	if len(g.clients) > 0 || len(g.expiries) > 0 {
-		err = s.run(&t, g)
+// commit commits a group. If there is no room for what it puts, it commits the
+// rest alone: that is what makes room.
+func (s *Store) commit(g *group) (dropped []drop, putErr, err error) {
+	dropped, err = s.try(g, true)
+	putErr = err
+	if errors.Is(err, ErrFull) {
+		dropped, err = s.try(g, false)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(putErr, ErrFull) {
+		s.full, s.fullSince = putErr, s.o.Now()
+	}
+	s.flight = newGroup()
+	if s.roomy != nil && s.pending() <= s.o.MaxPending {
+		close(s.roomy)
+		s.roomy = nil
+	}
+	return dropped, putErr, err
+}
+
+// try runs the transaction, with what is put or without, and has everybody see
+// what the queues are then.
+func (s *Store) try(g *group, puts bool) ([]drop, error) {
+	t := &transaction{o: &s.o, queues: map[string]queue{}}
+	err := s.run(t, g, puts)
 	if err != nil {
 		t.dropped, t.damaged = nil, 0
 		// If it was the last sync that failed, the file has it all the same. What
@@ -79,17 +102,25 @@ func (s *Store) commit(g *group) (transaction, error) {
 	}
 	s.totals.Dropped += uint64(len(t.dropped))
 	s.totals.Damaged += uint64(t.damaged)
-	s.flight = newGroup()
-	if s.roomy != nil && s.pending() <= s.o.MaxPending {
-		close(s.roomy)
-		s.roomy = nil
-	}
-	return t, err
+	return t.dropped, err
 }
 
 // run runs the transaction.
-func (s *Store) run(t *transaction, g *group) error {
-	names := slices.Sorted(maps.Keys(g.clients))
+func (s *Store) run(t *transaction, g *group, puts bool) error {
+	changes := map[string][]op{}
+	for name, ops := range g.clients {
+		ops := *ops
+		if !puts {
+			ops = slices.DeleteFunc(slices.Clone(ops), func(o op) bool { return o.record != nil })
+		}
+		if len(ops) > 0 {
+			changes[name] = ops
+		}
+	}
+	if len(changes) == 0 && len(g.expiries) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(changes))
 	s.mu.Lock()
 	for _, name := range names {
 		t.queues[name] = s.clients[name]
@@ -100,22 +131,26 @@ func (s *Store) run(t *transaction, g *group) error {
 		}
 	}
 	s.mu.Unlock()
+	change := func(tx *bbolt.Tx) error {
+		t.messages, t.counts = tx.Bucket(messagesBucket), tx.Bucket(countsBucket)
+		for _, name := range names {
+			if err := t.apply(name, changes[name]); err != nil {
+				return err
+			}
+		}
+		for _, e := range g.expiries {
+			if err := t.expire(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	err := guard(func() error {
-		return s.update(func(tx *bbolt.Tx) error {
-			t.messages, t.counts = tx.Bucket(messagesBucket), tx.Bucket(countsBucket)
-			for _, name := range names {
-				if err := t.apply(name, *g.clients[name]); err != nil {
-					return err
-				}
-			}
-			for _, e := range g.expiries {
-				if err := t.expire(e); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		// After a panic bbolt would read all keys, on a goroutine of its own, and a
+		// damaged page there would end the process; after an error it does not.
+		return s.update(func(tx *bbolt.Tx) error { return guard(func() error { return change(tx) }) })
 	})
+	s.noteDamage(err)
 	if diskfull.Is(err) {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
@@ -137,6 +172,13 @@ func guard(f func() error) (err error) {
 
 // errDamaged wraps what is wrong with a file that is none of ours, or not any more.
 var errDamaged = errors.New("damaged")
+
+// noteDamage has the next Open look at the whole file, if that is what an error says.
+func (s *Store) noteDamage(err error) {
+	if errors.Is(err, errDamaged) && !s.damaged.Swap(true) {
+		s.o.Logger.Error("the file of messages for absent clients is damaged; it will be set aside when it is opened again", "error", err)
+	}
+}
 
 // readQueues reads what there is of the clients, which may be nothing.
 func (s *Store) readQueues(queues map[string]queue) error {

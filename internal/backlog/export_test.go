@@ -38,11 +38,17 @@ func (s *Store) WrapUpdate(wrap func(update func() error) error) {
 	}
 }
 
+// NoSync has commits not wait for the disk, for tests that do not lose power.
+func (s *Store) NoSync() { s.db.NoSync = true }
+
 // Edit changes the file in a way that the store does not know of.
 func (s *Store) Edit(fn func(*bbolt.Tx) error) error { return s.db.Update(fn) }
 
 // Abandon closes the file as the end of the process would.
-func (s *Store) Abandon() error { return s.db.Close() }
+func (s *Store) Abandon() error {
+	s.close.Do(func() { s.closeErr = s.db.Close() })
+	return s.closeErr
+}
 
 // Cost is how much a message counts.
 func Cost(m Message) int64 { return cost(len(encode(m))) }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/backlog"
 	"github.com/crosscomm/crosscomm-go/internal/testkit/smalldisk"
@@ -36,7 +37,8 @@ func onFullDisk(dir string) (exit int) {
 		exit = 1
 	}
 	path := filepath.Join(dir, "backlog.db")
-	s, err := backlog.Open(path, backlog.Options{})
+	now := time.Now()
+	s, err := backlog.Open(path, backlog.Options{Now: func() time.Time { return now }})
 	if err != nil {
 		complain("%v", err)
 		return exit
@@ -88,6 +90,7 @@ func onFullDisk(dir string) (exit int) {
 	if err := <-outcome; err != nil {
 		complain("deleting: %v", err)
 	}
+	now = now.Add(time.Second) // there is a pause after a full disk
 	again := fill(next)
 	if again < next+20 {
 		complain("after half was deleted, there was room for %d messages", again-next)

@@ -26,6 +26,7 @@ type op struct {
 // waiter is who wants to know the outcome.
 type waiter struct {
 	done    func(error)
+	put     bool
 	err     error // known before
 	settled bool  // it does not need the commit
 }
@@ -38,11 +39,11 @@ func (g *group) isEmpty() bool {
 }
 
 // wait adds one who waits. If there is an error already, that is the outcome.
-func (g *group) wait(done func(error), err error) (index int) {
+func (g *group) wait(done func(error), put bool, err error) (index int) {
 	if done == nil {
 		done = func(error) {}
 	}
-	g.waiters = append(g.waiters, waiter{done: done, err: err, settled: err != nil})
+	g.waiters = append(g.waiters, waiter{done: done, put: put, err: err, settled: err != nil})
 	g.bytes += overhead
 	return len(g.waiters) - 1
 }

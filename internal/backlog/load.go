@@ -51,6 +51,7 @@ func (s *Store) Load(client string, after uint64, maxMessages, maxBytes int) ([]
 			return nil
 		})
 	})
+	s.noteDamage(err)
 	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		err = ErrClosed
 	}

@@ -48,6 +48,7 @@ func (m *model) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	s.NoSync()
 	m.s, m.total = s, 0
 }
 

@@ -120,6 +120,9 @@ func checkFile(path string) error {
 			return err
 		}
 		defer db.Close()
+		if info, err = os.Stat(path); err != nil { // nobody changes it any more
+			return err
+		}
 		return db.View(func(tx *bbolt.Tx) error {
 			if tx.Size() > info.Size() {
 				return fmt.Errorf("%w: it has %d bytes, of %d", errDamaged, info.Size(), tx.Size())
@@ -188,14 +191,21 @@ func (s *Store) Close() error {
 		s.closed = true
 		s.mu.Unlock()
 		_ = s.Sync(context.Background()) // its only error is that of the context
-		s.db.NoFreelistSync = false      // for the last transaction
-		err := guard(func() error {
-			return s.update(func(tx *bbolt.Tx) error { return tx.Bucket(formatBucket).Put(closedKey, []byte("1")) })
-		})
-		if err != nil {
-			s.o.Logger.Warn("the file of messages for absent clients was not closed in order; nothing is lost, but it will be read when it is opened", "error", err)
+		if !s.damaged.Load() {
+			s.markClosed()
 		}
 		s.closeErr = s.db.Close()
 	})
 	return s.closeErr
+}
+
+// markClosed writes what saves the next Open from reading the file.
+func (s *Store) markClosed() {
+	s.db.NoFreelistSync = false // for this transaction
+	err := guard(func() error {
+		return s.update(func(tx *bbolt.Tx) error { return tx.Bucket(formatBucket).Put(closedKey, []byte("1")) })
+	})
+	if err != nil {
+		s.o.Logger.Warn("the file of messages for absent clients was not closed in order; nothing is lost, but it will be read when it is opened", "error", err)
+	}
 }

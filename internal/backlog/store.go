@@ -22,7 +22,9 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -46,8 +48,10 @@ type Options struct {
 	MaxAge      time.Duration // of a message; 7 days
 	MaxMessages int           // of one client; 100,000
 	MaxBytes    int64         // of one client: Meta, Data and 64 bytes for each message; 64 MiB
-	MaxTotal    int64         // the same of all clients, with what waits to be committed; 4 GiB
-	MaxPending  int64         // bytes that wait to be committed before Room waits; 32 MiB
+	// MaxTotal is the same of all clients, with what waits to be committed; 4 GiB, and
+	// no more than 512 MiB where addresses have 32 bits: the file is mapped.
+	MaxTotal   int64
+	MaxPending int64 // bytes that wait to be committed before Room waits; 32 MiB
 
 	// Now is the clock for MaxAge. It must be a wall clock: messages outlive the
 	// process. The default is time.Now.
@@ -76,6 +80,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.MaxPending == 0 {
 		o.MaxPending = 32 << 20
+	}
+	if strconv.IntSize == 32 {
+		o.MaxTotal = min(o.MaxTotal, 512<<20)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -111,6 +118,7 @@ type Store struct {
 	// update is db.Update, which tests replace to have it fail.
 	update func(func(*bbolt.Tx) error) error
 
+	damaged  atomic.Bool // see noteDamage
 	close    sync.Once
 	closeErr error
 
@@ -122,7 +130,13 @@ type Store struct {
 	clients   map[string]queue // as committed; those that have messages
 	totals    Totals
 	roomy     chan struct{} // closed when fewer bytes wait; nil if nobody waits for that
+	full      error         // of the last commit that found the disk full; nil if it may be tried again
+	fullSince time.Time
 }
+
+// fullPause is how long nothing is put after the disk was full: after a commit that
+// fails bbolt reads all keys, to find its free pages again.
+const fullPause = time.Second
 
 // queue is what is known of a client's queue.
 type queue struct {
@@ -146,7 +160,8 @@ const unknownAge = math.MinInt64
 // The function, which may be nil, is called when the message is safe on the disk,
 // or was deleted before it got there, or with the error: ErrTooLarge, ErrFull,
 // ErrClosed, ErrClient, or that of the commit. If it was the sync that failed, the
-// message may be there all the same.
+// message may be there all the same. After a full disk, nothing can be put for a
+// second of Options.Now.
 func (s *Store) Put(client string, m Message, done func(error)) {
 	if m.Time.IsZero() {
 		m.Time = s.o.Now()
@@ -165,8 +180,14 @@ func (s *Store) Put(client string, m Message, done func(error)) {
 		err = ErrTooLarge
 	case s.totals.Bytes+s.pending()+size > s.o.MaxTotal:
 		err = ErrFull
+	case s.full != nil:
+		if since := s.o.Now().Sub(s.fullSince); since >= 0 && since < fullPause {
+			err = s.full
+		} else {
+			s.full = nil
+		}
 	}
-	w := s.waiting.wait(done, err)
+	w := s.waiting.wait(done, true, err)
 	if err == nil {
 		s.waiting.put(client, op{seq: m.Seq, record: record, time: m.Time.UnixNano(), waiter: w})
 	}
@@ -183,7 +204,7 @@ func (s *Store) Delete(client string, seqs []uint64, done func(error)) {
 	if s.closed {
 		err = ErrClosed
 	}
-	w := s.waiting.wait(done, err)
+	w := s.waiting.wait(done, false, err)
 	if err == nil {
 		needed := false
 		for _, seq := range seqs {

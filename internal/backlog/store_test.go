@@ -1,11 +1,9 @@
 package backlog_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -269,7 +267,11 @@ func TestRoom(t *testing.T) {
 // A commit that fails fails for all that are in it, and for nobody else; what it
 // has left in the file all the same is counted.
 func TestFailedCommit(t *testing.T) {
-	s := open(t, file(t), backlog.Options{MaxMessages: 2, Dropped: func(string, uint64, []byte) { t.Error("told of a drop that was not committed") }})
+	now := time.Now()
+	s := open(t, file(t), backlog.Options{
+		MaxMessages: 2, Now: func() time.Time { return now },
+		Dropped: func(string, uint64, []byte) { t.Error("told of a drop that was not committed") },
+	})
 	if err := put(t, s, "a", message(1, "one"), message(2, "two")); err != nil {
 		t.Fatal(err)
 	}
@@ -297,6 +299,14 @@ func TestFailedCommit(t *testing.T) {
 	if n, _ := s.Size("a"); n != 2 || len(s.Clients()) != 1 {
 		t.Errorf("%d messages of %q", n, s.Clients())
 	}
+	// For a while the disk is not tried again.
+	commits := 0
+	fail = func(update func() error) error { commits++; return update() }
+	now = now.Add(time.Second - 1)
+	if err := put(t, s, "a", message(3, "three")); !errors.Is(err, syscall.ENOSPC) || commits > 0 {
+		t.Errorf("%d commits, %v", commits, err)
+	}
+	now = now.Add(1)
 	fail = func(func() error) error { panic("at the disco") }
 	if err := group()[0]; err == nil || errors.Is(err, backlog.ErrFull) || !strings.Contains(err.Error(), "disco") {
 		t.Errorf("a panic is %v", err)
@@ -312,6 +322,36 @@ func TestFailedCommit(t *testing.T) {
 	}
 	if got := load(t, s, "a"); !slices.Equal(got, []string{"three", "four"}) {
 		t.Errorf("there is %q", got)
+	}
+}
+
+// A full disk is no reason not to delete.
+func TestDeleteOnFullDisk(t *testing.T) {
+	s := open(t, file(t), backlog.Options{})
+	if err := put(t, s, "a", message(1, "one"), message(2, "two")); err != nil {
+		t.Fatal(err)
+	}
+	commits := 0
+	s.WrapUpdate(func(update func() error) error {
+		if commits++; commits == 1 {
+			return syscall.ENOSPC
+		}
+		return update()
+	})
+	release := s.Hold()
+	var putErr, otherErr, deleteErr error
+	s.Put("a", message(3, "three"), func(err error) { putErr = err })
+	s.Put("b", message(1, "one"), func(err error) { otherErr = err })
+	s.Delete("a", []uint64{1}, func(err error) { deleteErr = err })
+	release()
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(putErr, backlog.ErrFull) || !errors.Is(otherErr, backlog.ErrFull) || deleteErr != nil || commits != 2 {
+		t.Errorf("%d commits: put: %v, %v, deleted: %v", commits, putErr, otherErr, deleteErr)
+	}
+	if got := load(t, s, "a"); !slices.Equal(got, []string{"two"}) || len(s.Clients()) != 1 {
+		t.Errorf("there is %q of %q", got, s.Clients())
 	}
 }
 
@@ -361,110 +401,67 @@ func TestInUse(t *testing.T) {
 	}
 }
 
-// A damaged file is set aside, whatever is damaged, and what is no damage is left.
-func TestDamagedFile(t *testing.T) {
-	for name, damage := range map[string]func(path string, data []byte, root int64) error{
-		"other bytes": func(path string, _ []byte, _ int64) error {
-			return os.WriteFile(path, bytes.Repeat([]byte("what? "), 5000), 0o600)
-		},
-		"one byte": func(path string, _ []byte, _ int64) error { return os.WriteFile(path, []byte("x"), 0o600) },
-		"cut off":  func(path string, data []byte, _ int64) error { return os.Truncate(path, int64(len(data))/20) },
-		"a page of zeros": func(path string, data []byte, root int64) error {
-			clear(data[root*4096:][:4096])
-			return os.WriteFile(path, data, 0o600)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := file(t)
-			s := open(t, path, backlog.Options{})
-			for i := range uint64(2000) {
-				s.Put("a", message(i, strings.Repeat("x", 300)), nil)
+// Each of several goroutines finds its own messages as it left them, whatever the
+// others do.
+func TestConcurrent(t *testing.T) {
+	s := open(t, file(t), backlog.Options{MaxPending: 1000})
+	var workers, others sync.WaitGroup
+	stop := make(chan bool)
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
 			}
-			if err := s.Sync(t.Context()); err != nil {
-				t.Fatal(err)
+			s.Expire()
+			for _, client := range s.Clients() {
+				s.Size(client)
+				s.Last(client)
 			}
-			root := s.RootPage("a")
-			if err := s.Abandon(); err != nil {
-				t.Fatal(err)
+			if got := s.Totals(); got.Messages > 4*20 || got.Dropped > 0 {
+				t.Errorf("totals %+v", got)
 			}
-			data, err := os.ReadFile(path)
-			if err == nil {
-				err = damage(path, data, root)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			var log testkit.Buffer
-			s = open(t, path, backlog.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-			if err := put(t, s, "a", message(1, "new")); err != nil {
-				t.Error(err)
-			}
-			if got := load(t, s, "a"); !slices.Equal(got, []string{"new"}) || !strings.Contains(log.String(), "is damaged; it was renamed") {
-				t.Errorf("there is %.50q; it says %s", got, log.String())
-			}
-			if aside, _ := filepath.Glob(path + ".damaged-*"); len(aside) != 1 {
-				t.Errorf("set aside: %q", aside)
-			}
-		})
-	}
-	if _, err := backlog.Open(t.TempDir(), backlog.Options{}); err == nil {
-		t.Error("a directory was opened")
-	}
-	path := file(t)
-	s := open(t, path, backlog.Options{})
-	if err := errors.Join(s.Edit(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("format")).Put([]byte("version"), []byte("2")) }), s.Abandon()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := backlog.Open(path, backlog.Options{}); err == nil || !strings.Contains(err.Error(), "another version") {
-		t.Errorf("one of another version: %v", err)
-	}
-}
-
-// A damaged message is left out, told of and deleted, and harms no other.
-func TestDamagedMessage(t *testing.T) {
-	var log testkit.Buffer
-	s := open(t, file(t), backlog.Options{
-		MaxMessages: 4, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-		Dropped: func(_ string, seq uint64, _ []byte) { t.Errorf("told of message %d", seq) },
+		}
 	})
-	damage := func(client string, seqs ...byte) {
-		t.Helper()
-		err := s.Edit(func(tx *bbolt.Tx) error {
-			b := tx.Bucket([]byte("messages")).Bucket([]byte(client))
-			for _, seq := range seqs {
-				k := []byte{7: seq}
-				record := bytes.Clone(b.Get(k))
-				record[len(record)-1]++
-				if err := b.Put(k, record); err != nil {
-					return err
+	for i := range 4 {
+		client := fmt.Sprint("client ", i)
+		workers.Go(func() {
+			want := []string{}
+			for seq := uint64(1); seq <= 100; seq++ {
+				text := fmt.Sprint(client, " ", seq)
+				if err := s.Room(t.Context()); err != nil {
+					t.Error(err)
+				}
+				s.Put(client, message(seq, text), nil)
+				want = append(want, text)
+				if seq%3 == 0 && len(want) > 1 { // the one before: stored, on its way or waiting
+					s.Delete(client, []uint64{seq - 1}, nil)
+					want = slices.Delete(want, len(want)-2, len(want)-1)
+				}
+				if seq%10 != 0 {
+					continue
+				}
+				if err := s.Sync(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if got := load(t, s, client); !slices.Equal(got, want) {
+					t.Errorf("there is %q, want %q", got, want)
+				}
+				if seq%20 == 0 {
+					var all []uint64
+					for gone := range seq {
+						all = append(all, gone+1)
+					}
+					s.Delete(client, all, nil)
+					want = want[:0]
 				}
 			}
-			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
-	if err := put(t, s, "a", message(1, "one"), message(2, "two"), message(3, "three")); err != nil {
-		t.Fatal(err)
-	}
-	damage("a", 2)
-	if got := load(t, s, "a"); !slices.Equal(got, []string{"one", "three"}) || !strings.Contains(log.String(), "damaged") {
-		t.Errorf("there is %q; it says %s", got, log.String())
-	}
-	if err := s.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n, _ := s.Size("a"); n != 2 || s.Totals().Damaged != 1 {
-		t.Errorf("%d messages, totals %+v", n, s.Totals())
-	}
-	damage("a", 1)
-	if err := put(t, s, "a", message(4, "four"), message(5, "five"), message(6, "six")); err != nil {
-		t.Fatal(err)
-	}
-	if got := load(t, s, "a"); len(got) != 4 || s.Totals().Damaged != 2 || s.Totals().Dropped != 0 {
-		t.Errorf("there is %q, totals %+v", got, s.Totals())
-	}
+	workers.Wait()
+	close(stop)
+	others.Wait()
 }
 
 // The memory that Load returns is the caller's, and that of Put is, too.
