@@ -88,6 +88,7 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 			receipt.MsgID = msgID
 		}
 		if what.failure != "" {
+			receipt.Reached = what.failure.reached()
 			return fail(what.failure.err(what.reason))
 		}
 		receipt.Reached = want

@@ -179,7 +179,7 @@ func (o *outbox) settle(content []byte) error {
 	}
 	for _, f := range r.Failed {
 		if m := o.byID[f.MsgID]; m != nil {
-			m.tell(told{err: f.Error.err(f.Reason)})
+			m.tell(told{receipt: Receipt{Reached: f.Error.reached()}, err: f.Error.err(f.Reason)})
 		}
 	}
 	for _, b := range r.Broadcasts {

@@ -104,6 +104,15 @@ const (
 	unfinished failure = "unfinished"
 )
 
+// reached returns how far a message has come for sure that failed so.
+func (f failure) reached() Stage {
+	switch f {
+	case failedUnheard, failedListener, failedReply:
+		return Written
+	}
+	return Sent
+}
+
 // err returns the error that stands for the failure, with the reason that the other
 // end gave.
 func (f failure) err(reason string) error {

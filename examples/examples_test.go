@@ -147,6 +147,12 @@ func TestMulticlient(t *testing.T) {
 	e.ends()
 }
 
+func TestDelivery(t *testing.T) {
+	e := start(t, "delivery")
+	e.prints("desk: accepted: water the plants", "robot: I clean the kitchen", "robot: I water the plants", "robot: I go home", "desk: handled", "12.5 V", "it refuses: true")
+	e.ends()
+}
+
 func TestEmbed(t *testing.T) {
 	port := fmt.Sprint(testkit.FreePort(t))
 	e := start(t, "embed", "-addr", "127.0.0.1:"+port)
