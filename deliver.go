@@ -38,8 +38,8 @@ func (o *ownLetters) settle(list []notice) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, what := range list {
-		if ch := o.waiting[what.msgID]; ch != nil {
-			delete(o.waiting, what.msgID)
+		if ch := o.waiting[string(what.msgID)]; ch != nil {
+			delete(o.waiting, string(what.msgID))
 			ch <- what
 		}
 	}
@@ -60,10 +60,10 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 	if to == ServerID { // nobody hears himself
 		return fail(ErrNoListener)
 	}
-	id := string(frame.AppendString(nil, msgID))
-	told := srv.own.add(id)
-	defer srv.own.remove(id)
-	s := sender{msgID: id, key: dedup.Of([]byte(id)), want: want}
+	id := frame.AppendString(nil, msgID)
+	told := srv.own.add(string(id))
+	defer srv.own.remove(string(id))
+	s := sender{msgID: id, key: dedup.Of(id), want: want}
 	data = appendHeaders(nil, data, h)
 	var n notices
 	if to == All {

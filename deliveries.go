@@ -10,7 +10,6 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/backlog"
 	"github.com/crosscomm/crosscomm-go/internal/dedup"
-	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
 const (
@@ -261,7 +260,7 @@ func (d *deliveries) restored(m backlog.Message) *letter {
 		if from != "" {
 			l.from = d.hub.member([]byte(from))
 		}
-		l.msgID, l.want, l.key = msgID, want, dedup.Of([]byte(msgID))
+		l.msgID, l.want, l.key = msgID, want, dedup.Of(msgID)
 		l.told = from != "" && l.from == nil // nobody is there to be told
 	}
 	return l
@@ -276,7 +275,7 @@ func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 		return
 	}
 	var n notices
-	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of([]byte(msgID)), want: want}}, failedExpired, "")
+	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of(msgID), want: want}}, failedExpired, "")
 	d.sendLater(&n)
 }
 
@@ -304,13 +303,4 @@ func (d *deliveries) addWaiting() {
 	if d.store != nil {
 		d.hub.expect(append(d.store.Clients(), d.srv.s.cfg.Queues.Clients...))
 	}
-}
-
-// quoted returns the frame's msg_id as JSON text, or false if it is not one that a
-// receipt can name.
-func quoted(f frame.Frame) (string, bool) {
-	if len(f.MsgID) < 3 || f.MsgID[0] != '"' || len(f.MsgID) > maxTrackedID {
-		return "", false
-	}
-	return string(f.MsgID), true
 }

@@ -1,7 +1,7 @@
 package crosscomm
 
 import (
-	"strings"
+	"bytes"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/backlog"
@@ -31,7 +31,7 @@ type letter struct {
 // sender is who has sent a letter, and wants to be told how far it comes.
 type sender struct {
 	from  *member // nil for this server
-	msgID string  // JSON text
+	msgID []byte  // JSON text, which is not changed
 	key   dedup.Key
 	want  Stage      // Sent for nothing
 	group *broadcast // that the letter is one of; nil for none
@@ -84,11 +84,11 @@ func (s *sender) meta() []byte {
 }
 
 // parseMeta is the opposite of meta.
-func parseMeta(meta []byte) (from, msgID string, want Stage, ok bool) {
+func parseMeta(meta []byte) (from string, msgID []byte, want Stage, ok bool) {
 	if len(meta) == 0 {
-		return "", "", Sent, false
+		return "", nil, Sent, false
 	}
-	from, msgID, ok = strings.Cut(string(meta[1:]), "\x00") // no id has that
+	id, msgID, ok := bytes.Cut(meta[1:], []byte{0}) // no id has that
 	want = Stage(meta[0])
-	return from, msgID, want, ok && want.check() == nil
+	return string(id), msgID, want, ok && want.check() == nil
 }

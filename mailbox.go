@@ -54,7 +54,12 @@ type mailbox struct {
 // The failure says why it is not taken. If it goes to disk, whoever brings letters
 // should wait for room there.
 func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk bool) {
-	now := b.office.hub.now()
+	var now int64
+	if via != nil {
+		now = via.now
+	} else {
+		now = b.office.hub.now()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	present := b.present(now)

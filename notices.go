@@ -15,9 +15,12 @@ type notices struct {
 
 // noticesOf are those of one sender.
 type noticesOf struct {
-	to   *member // nil for this server
-	list []notice
+	to   *member   // nil for this server
+	list *[]notice // of noticeLists
 }
+
+// noticeLists are empty ones: each burst needs one, which is long in some.
+var noticeLists = sync.Pool{New: func() any { return new([]notice) }}
 
 // refusal is the error of a queue that a message did not get into.
 type refusal struct {
@@ -70,22 +73,34 @@ func (n *notices) verdict(s *sender, what notice) {
 }
 
 func (n *notices) add(to *member, what notice) {
-	for i := range n.of {
-		if n.of[i].to == to {
-			n.of[i].list = append(n.of[i].list, what)
+	for _, of := range n.of {
+		if of.to == to {
+			*of.list = append(*of.list, what)
 			return
 		}
 	}
-	n.of = append(n.of, noticesOf{to, []notice{what}})
+	list := noticeLists.Get().(*[]notice)
+	*list = append(*list, what)
+	n.of = append(n.of, noticesOf{to, list})
 }
 
+// merge moves the other ones here.
 func (n *notices) merge(other *notices) {
 	for _, of := range other.of {
-		for _, what := range of.list {
+		for _, what := range *of.list {
 			n.add(of.to, what)
 		}
+		of.free()
 	}
 	n.refused = append(n.refused, other.refused...)
+	*other = notices{}
+}
+
+// free gives up the list.
+func (of noticesOf) free() {
+	clear(*of.list) // what it tells of would be kept from the collector
+	*of.list = (*of.list)[:0]
+	noticeLists.Put(of.list)
 }
 
 // send tells all of them, together with what the peer via has forwarded, if there is
@@ -98,26 +113,32 @@ func (n *notices) send(srv *server, via *peer) {
 	}
 	for _, s := range of {
 		if s.to == nil {
-			srv.own.settle(s.list)
-			continue
+			srv.own.settle(*s.list)
+		} else if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
+			srv.sendReceipts(p, *s.list, via)
 		}
-		if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
-			srv.sendReceipts(p, s.list, via)
-		}
+		s.free()
 	}
 }
 
 // maxNoticesInFrame bounds the size of a receipt.
 const maxNoticesInFrame = 256
 
+// receiptTexts are rooms for the contents of receipts.
+var receiptTexts = sync.Pool{New: func() any { return new([]byte) }}
+
 // sendReceipts tells a client.
 func (srv *server) sendReceipts(p *peer, list []notice, via *peer) {
+	content := receiptTexts.Get().(*[]byte)
+	defer receiptTexts.Put(content)
 	for len(list) > 0 {
 		part := list[:min(len(list), maxNoticesInFrame)]
-		data := srv.s.newFrame(typeReceipt, p.member.id, appendReceipt(nil, part))
+		*content = appendReceipt((*content)[:0], part)
+		data := srv.s.newFrame(typeReceipt, p.member.id, *content)
 		for len(data) > p.takes && len(part) > 1 {
 			part = part[:len(part)/2]
-			data = srv.s.newFrame(typeReceipt, p.member.id, appendReceipt(nil, part))
+			*content = appendReceipt((*content)[:0], part)
+			data = srv.s.newFrame(typeReceipt, p.member.id, *content)
 		}
 		list = list[len(part):]
 		if via == nil {
@@ -175,6 +196,6 @@ func (o *outgoing) decide(key dedup.Key, what notice) {
 	case what.failure == "" && what.counts == nil:
 		d.stage = what.stage
 	default:
-		d.other = &what
+		d.other = what.withoutID()
 	}
 }

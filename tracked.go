@@ -17,30 +17,31 @@ const rememberFor = 10 * time.Minute
 // returns to how many clients.
 func (p *peer) routeTracked(f frame.Frame, data []byte, h headers) (receivers int) {
 	want := stageNamed(h.Delivery)
-	msgID, ok := quoted(f)
-	if !ok {
+	if len(f.MsgID) < 3 || f.MsgID[0] != '"' || len(f.MsgID) > maxTrackedID {
 		p.refuse(fmt.Errorf("a message with a receipt needs a msg_id that is a string of at most %d bytes", maxTrackedID-2))
 		return 0
 	}
-	s := sender{from: p.member, msgID: msgID, key: dedup.Of(f.MsgID), want: want}
+	s := sender{from: p.member, key: dedup.Of(f.MsgID), want: want}
 	if isNew, what := p.member.outgoing.begin(s.key, p.now); !isNew {
 		if what != nil {
 			again := *what
-			again.msgID = msgID
+			again.msgID = bytes.Clone(f.MsgID)
 			p.notices.add(p.member, again)
 		}
 		return 0
 	}
+	own := bytes.Clone(data)
+	s.msgID = own[f.MsgIDAt:][:len(f.MsgID)]
 	switch {
 	case string(f.To) == ServerID:
 		p.dispatchTracked(s, f, data, h)
 		return 0
 	case string(f.To) == All:
-		return p.broadcastTracked(s, f, data)
+		return p.broadcastTracked(s, f, own)
 	}
 	// A request is for who is there: later the answer would come too late, and what
 	// was wished may do harm.
-	l := &letter{sender: s, data: bytes.Clone(data), keep: !h.Request}
+	l := &letter{sender: s, data: own, keep: !h.Request}
 	if why := p.bring(p.whom(f), l); why != "" {
 		p.notices.fail(l, why, "")
 		return 0
@@ -61,13 +62,12 @@ func (p *peer) bring(m *member, l *letter) (why failure) {
 }
 
 // broadcastTracked brings a message to all who are there, and tells its sender when
-// each of them has come as far as he wants to know.
+// each of them has come as far as he wants to know. The data is kept.
 func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers int) {
 	s.group = p.run.deliveries.newBroadcast(s)
-	shared := bytes.Clone(data)
 	receivers = p.server.hub.broadcast(p, p.now, func(m *member, _ *peer) bool {
 		s.group.add()
-		l := &letter{sender: s, data: shared}
+		l := &letter{sender: s, data: data}
 		if why := p.bring(m, l); why != "" {
 			p.notices.fail(l, why, "")
 			return false

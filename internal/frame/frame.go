@@ -33,6 +33,7 @@ const MaxDepth = 900
 type Frame struct {
 	From, To, Type []byte
 	MsgID          []byte // JSON text
+	MsgIDAt        int    // where MsgID begins in the scanned bytes
 	Content        []byte // JSON text
 	ContentAt      int    // where Content begins in the scanned bytes
 	Timestamp      []byte // JSON text
@@ -143,7 +144,7 @@ func scan(data []byte, maxDepth int, agreed bool) (Frame, error) {
 		end := s.pos
 		switch key {
 		case bitMsgID:
-			f.MsgID = val
+			f.MsgID, f.MsgIDAt = val, s.pos-len(val)
 		case bitFrom:
 			from = value{val, s.escaped}
 		case bitTo:
