@@ -40,6 +40,7 @@ func (o *ownLetters) settle(list []notice) {
 	for _, what := range list {
 		if ch := o.waiting[string(what.msgID)]; ch != nil {
 			delete(o.waiting, string(what.msgID))
+			what.msgID = nil // which is only lent
 			ch <- what
 		}
 	}
@@ -70,14 +71,14 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 		s.group = run.deliveries.newBroadcast(s)
 		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
 			s.group.add()
-			l := &letter{sender: s, data: data}
+			l := newLetter(s, data, false)
 			if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
 				n.fail(l, why, "")
 			}
 			return true
 		})
 		s.group.close()
-	} else if why, _ := run.deliveries.bring(srv.hub.member([]byte(to)), &letter{sender: s, data: data, keep: !h.Request}, nil, &n); why != "" {
+	} else if why, _ := run.deliveries.bring(srv.hub.member([]byte(to)), newLetter(s, data, !h.Request), nil, &n); why != "" {
 		return fail(why.err(""))
 	}
 	n.send(srv, nil)
@@ -113,7 +114,7 @@ func (srv *server) keep(data []byte, m *member) error {
 		return ErrOffline
 	}
 	var n notices
-	l := &letter{data: appendHeaders(nil, data, headers{Delivery: Accepted.String()}), keep: true}
+	l := newLetter(sender{}, appendHeaders(nil, data, headers{Delivery: Accepted.String()}), true)
 	if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
 		return why.err("")
 	}

@@ -255,7 +255,8 @@ func (d *deliveries) load(ctx context.Context) {
 
 // restored makes a letter of what is on disk.
 func (d *deliveries) restored(m backlog.Message) *letter {
-	l := &letter{data: m.Data, keep: true, seq: m.Seq, at: d.hub.now(), saving: true, saved: true}
+	l := newLetter(sender{}, m.Data, true)
+	l.seq, l.at, l.saving, l.saved = m.Seq, d.hub.now(), true, true
 	if from, msgID, want, ok := parseMeta(m.Meta); ok {
 		if from != "" {
 			l.from = d.hub.member([]byte(from))

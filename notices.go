@@ -15,12 +15,24 @@ type notices struct {
 
 // noticesOf are those of one sender.
 type noticesOf struct {
-	to   *member   // nil for this server
-	list *[]notice // of noticeLists
+	to   *member // nil for this server
+	list *noticeList
 }
 
-// noticeLists are empty ones: each burst needs one, which is long in some.
-var noticeLists = sync.Pool{New: func() any { return new([]notice) }}
+// noticeList is of noticeLists: each burst needs one, which is long in some.
+type noticeList struct {
+	notices []notice
+	ids     []byte // their msgIDs, as letters are used again
+}
+
+var noticeLists = sync.Pool{New: func() any { return new(noticeList) }}
+
+func (l *noticeList) add(what notice) {
+	at := len(l.ids)
+	l.ids = append(l.ids, what.msgID...) // when it moves, those before stay where they are
+	what.msgID = l.ids[at:]
+	l.notices = append(l.notices, what)
+}
 
 // refusal is the error of a queue that a message did not get into.
 type refusal struct {
@@ -72,22 +84,23 @@ func (n *notices) verdict(s *sender, what notice) {
 	n.add(s.from, what)
 }
 
+// add notes what the client is told. It copies the msgID.
 func (n *notices) add(to *member, what notice) {
 	for _, of := range n.of {
 		if of.to == to {
-			*of.list = append(*of.list, what)
+			of.list.add(what)
 			return
 		}
 	}
-	list := noticeLists.Get().(*[]notice)
-	*list = append(*list, what)
+	list := noticeLists.Get().(*noticeList)
+	list.add(what)
 	n.of = append(n.of, noticesOf{to, list})
 }
 
 // merge moves the other ones here.
 func (n *notices) merge(other *notices) {
 	for _, of := range other.of {
-		for _, what := range *of.list {
+		for _, what := range of.list.notices {
 			n.add(of.to, what)
 		}
 		of.free()
@@ -96,10 +109,10 @@ func (n *notices) merge(other *notices) {
 	*other = notices{}
 }
 
-// free gives up the list.
+// free gives up the list, and with it the msgIDs.
 func (of noticesOf) free() {
-	clear(*of.list) // what it tells of would be kept from the collector
-	*of.list = (*of.list)[:0]
+	clear(of.list.notices) // what it tells of would be kept from the collector
+	of.list.notices, of.list.ids = of.list.notices[:0], of.list.ids[:0]
 	noticeLists.Put(of.list)
 }
 
@@ -113,9 +126,9 @@ func (n *notices) send(srv *server, via *peer) {
 	}
 	for _, s := range of {
 		if s.to == nil {
-			srv.own.settle(*s.list)
+			srv.own.settle(s.list.notices)
 		} else if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
-			srv.sendReceipts(p, *s.list, via)
+			srv.sendReceipts(p, s.list.notices, via)
 		}
 		s.free()
 	}

@@ -31,7 +31,7 @@ const (
 
 // notice is what a sender is told of a message.
 type notice struct {
-	msgID   []byte // JSON text, which is not changed
+	msgID   []byte // JSON text
 	stage   Stage  // that was reached, if there is no failure
 	failure failure
 	reason  string

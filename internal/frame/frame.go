@@ -33,7 +33,6 @@ const MaxDepth = 900
 type Frame struct {
 	From, To, Type []byte
 	MsgID          []byte // JSON text
-	MsgIDAt        int    // where MsgID begins in the scanned bytes
 	Content        []byte // JSON text
 	ContentAt      int    // where Content begins in the scanned bytes
 	Timestamp      []byte // JSON text
@@ -144,7 +143,7 @@ func scan(data []byte, maxDepth int, agreed bool) (Frame, error) {
 		end := s.pos
 		switch key {
 		case bitMsgID:
-			f.MsgID, f.MsgIDAt = val, s.pos-len(val)
+			f.MsgID = val
 		case bitFrom:
 			from = value{val, s.escaped}
 		case bitTo:
