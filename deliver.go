@@ -38,8 +38,9 @@ func (o *ownLetters) settle(list []notice) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, what := range list {
-		if ch := o.waiting[what.msgID]; ch != nil {
-			delete(o.waiting, what.msgID)
+		if ch := o.waiting[string(what.msgID)]; ch != nil {
+			delete(o.waiting, string(what.msgID))
+			what.msgID = nil // which is only lent
 			ch <- what
 		}
 	}
@@ -60,24 +61,24 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 	if to == ServerID { // nobody hears himself
 		return fail(ErrNoListener)
 	}
-	id := string(frame.AppendString(nil, msgID))
-	told := srv.own.add(id)
-	defer srv.own.remove(id)
-	s := sender{msgID: id, key: dedup.Of([]byte(id)), want: want}
+	id := frame.AppendString(nil, msgID)
+	told := srv.own.add(string(id))
+	defer srv.own.remove(string(id))
+	s := sender{msgID: id, key: dedup.Of(id), want: want}
 	data = appendHeaders(nil, data, h)
 	var n notices
 	if to == All {
 		s.group = run.deliveries.newBroadcast(s)
 		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
 			s.group.add()
-			l := &letter{sender: s, data: data}
+			l := newLetter(s, data, false)
 			if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
 				n.fail(l, why, "")
 			}
 			return true
 		})
 		s.group.close()
-	} else if why, _ := run.deliveries.bring(srv.hub.member([]byte(to)), &letter{sender: s, data: data, keep: !h.Request}, nil, &n); why != "" {
+	} else if why, _ := run.deliveries.bring(srv.hub.member([]byte(to)), newLetter(s, data, !h.Request), nil, &n); why != "" {
 		return fail(why.err(""))
 	}
 	n.send(srv, nil)
@@ -111,7 +112,7 @@ func (srv *server) keep(data []byte, m *member, id string) error {
 		return fmt.Errorf("to %q: %w", id, ErrUnknownClient)
 	}
 	var n notices
-	l := &letter{data: appendHeaders(nil, data, headers{Delivery: Accepted.String()}), keep: true}
+	l := newLetter(sender{}, appendHeaders(nil, data, headers{Delivery: Accepted.String()}), true)
 	if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
 		return fmt.Errorf("to %q: %w", id, why.err(""))
 	}

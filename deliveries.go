@@ -10,7 +10,6 @@ import (
 
 	"github.com/crosscomm/crosscomm-go/internal/backlog"
 	"github.com/crosscomm/crosscomm-go/internal/dedup"
-	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
 
 const (
@@ -256,12 +255,13 @@ func (d *deliveries) load(ctx context.Context) {
 
 // restored makes a letter of what is on disk.
 func (d *deliveries) restored(m backlog.Message) *letter {
-	l := &letter{data: m.Data, keep: true, seq: m.Seq, at: d.hub.now(), saving: true, saved: true}
+	l := newLetter(sender{}, m.Data, true)
+	l.seq, l.at, l.saving, l.saved = m.Seq, d.hub.now(), true, true
 	if from, msgID, want, ok := parseMeta(m.Meta); ok {
 		if from != "" {
 			l.from = d.hub.member([]byte(from))
 		}
-		l.msgID, l.want, l.key = msgID, want, dedup.Of([]byte(msgID))
+		l.msgID, l.want, l.key = msgID, want, dedup.Of(msgID)
 		l.told = from != "" && l.from == nil // nobody is there to be told
 	}
 	return l
@@ -276,7 +276,7 @@ func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 		return
 	}
 	var n notices
-	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of([]byte(msgID)), want: want}}, failedExpired, "")
+	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of(msgID), want: want}}, failedExpired, "")
 	d.sendLater(&n)
 }
 
@@ -311,13 +311,4 @@ func (d *deliveries) addWaiting() {
 		}
 		d.hub.expect(append(ids, d.srv.s.cfg.Queues.Clients...))
 	}
-}
-
-// quoted returns the frame's msg_id as JSON text, or false if it is not one that a
-// receipt can name.
-func quoted(f frame.Frame) (string, bool) {
-	if len(f.MsgID) < 3 || f.MsgID[0] != '"' || len(f.MsgID) > maxTrackedID {
-		return "", false
-	}
-	return string(f.MsgID), true
 }

@@ -31,6 +31,12 @@ func parseHeaders(f frame.Frame) (h headers, err error) {
 			return headers{Delivery: s.String()}, nil
 		}
 	}
+	return parseAnyHeaders(f)
+}
+
+// parseAnyHeaders reads them however they are written. It is a function of its own
+// because encoding/json has what it fills escape.
+func parseAnyHeaders(f frame.Frame) (h headers, err error) {
 	// Both ends must agree on which frames are tracked. So the names count as they
 	// are written, which encoding/json does with a map only.
 	var all map[string]json.RawMessage

@@ -1,7 +1,8 @@
 package crosscomm
 
 import (
-	"strings"
+	"bytes"
+	"sync"
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/backlog"
@@ -12,9 +13,13 @@ import (
 // letter is a message on its way to one client, of which the server knows how far
 // it has come. Its mailbox guards what changes.
 type letter struct {
-	data []byte // the frame, with headers that have it tracked
+	data []byte // the frame, with headers that have it tracked; nil when it is not needed any more
+	size int    // of the data
 	sender
 	keep bool // whether it may wait on disk
+
+	lent bool   // whether data and msgID are another one's, who takes them back when put returns
+	room []byte // where they are when they are the letter's own; used again
 
 	seq    uint64 // its place among the letters for the client
 	number uint64 // on the connection that it was sent on; 0 for not sent
@@ -28,10 +33,56 @@ type letter struct {
 	told    bool // whether the sender has been told what it asked for
 }
 
+// letters are those that nobody needs any more. What is kept of most letters is short,
+// and gone within milliseconds: the collector would be at work all the time.
+var letters = sync.Pool{New: func() any { return new(letter) }}
+
+// mostRoom is how large the room of a letter may be that is used again.
+const mostRoom = 4 << 10
+
+// newLetter makes a letter whose data is not changed any more.
+func newLetter(s sender, data []byte, keep bool) *letter {
+	return &letter{sender: s, data: data, size: len(data), keep: keep}
+}
+
+// lend makes a letter of a frame whose data and msgID the caller has.
+func lend(s sender, f frame.Frame, data []byte, keep bool) *letter {
+	l := letters.Get().(*letter)
+	*l = letter{sender: s, data: data, size: len(data), keep: keep, lent: true, room: l.room}
+	l.msgID = f.MsgID
+	return l
+}
+
+// own has the letter keep what it still needs of what it was lent.
+func (l *letter) own(withData bool) {
+	if !l.lent {
+		return
+	}
+	l.lent = false
+	l.room = l.room[:0]
+	if !l.told {
+		l.room = append(l.room, l.msgID...)
+	}
+	id := len(l.room)
+	if withData {
+		l.room = append(l.room, l.data...)
+	}
+	l.msgID, l.data = l.room[:id:id], l.room[id:]
+}
+
+// free is called when nobody has the letter any more. Not all letters have to be.
+func (l *letter) free() {
+	*l = letter{room: l.room[:0]}
+	if cap(l.room) > mostRoom {
+		l.room = nil
+	}
+	letters.Put(l)
+}
+
 // sender is who has sent a letter, and wants to be told how far it comes.
 type sender struct {
 	from  *member // nil for this server
-	msgID string  // JSON text
+	msgID []byte  // JSON text
 	key   dedup.Key
 	want  Stage      // Sent for nothing
 	group *broadcast // that the letter is one of; nil for none
@@ -55,7 +106,7 @@ func (l *letter) reached() Stage {
 }
 
 // cost is what the letter counts for in memory.
-func (l *letter) cost() int { return len(l.data) + letterOverhead }
+func (l *letter) cost() int { return l.size + letterOverhead }
 
 // isLate reports whether what is on disk is a request for which nobody waits any more.
 func isLate(m backlog.Message) bool {
@@ -84,11 +135,11 @@ func (s *sender) meta() []byte {
 }
 
 // parseMeta is the opposite of meta.
-func parseMeta(meta []byte) (from, msgID string, want Stage, ok bool) {
+func parseMeta(meta []byte) (from string, msgID []byte, want Stage, ok bool) {
 	if len(meta) == 0 {
-		return "", "", Sent, false
+		return "", nil, Sent, false
 	}
-	from, msgID, ok = strings.Cut(string(meta[1:]), "\x00") // no id has that
+	id, msgID, ok := bytes.Cut(meta[1:], []byte{0}) // no id has that
 	want = Stage(meta[0])
-	return from, msgID, want, ok && want.check() == nil
+	return string(id), msgID, want, ok && want.check() == nil
 }

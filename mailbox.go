@@ -48,12 +48,17 @@ type mailbox struct {
 	asked   question            // of a plain connection
 }
 
-// put takes a letter. It is sent on the connection, together with what the peer via
+// put takes a letter, which is the mailbox's if it is taken. It is sent on the connection, together with what the peer via
 // has forwarded, if it may go at once; via is nil if nobody's input has brought it.
 // The failure says why it is not taken. If it goes to disk, whoever brings letters
 // should wait for room there.
 func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk bool) {
-	now := b.office.hub.now()
+	var now int64
+	if via != nil {
+		now = via.now
+	} else {
+		now = b.office.hub.now()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	present := b.present(now)
@@ -75,6 +80,7 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 		b.loaded = l.seq
 		b.send(l, text, via, n)
 		n.settle(l)
+		l.own(l.keep)
 		if l.keep && !b.watched {
 			b.watched = true
 			b.office.watch(b)
@@ -84,6 +90,7 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 	l.keep = true // what is in front of it is on disk
 	b.setOnDisk(true)
 	b.save(l)
+	l.own(false)
 	return "", true
 }
 
@@ -191,7 +198,9 @@ func (b *mailbox) take(r report, n *notices) {
 		}
 	}
 	for b.letters.Len() > 0 && b.letters.All()[0].done {
-		b.pop()
+		if l := b.pop(); !l.saving { // else the store has it, too
+			l.free()
+		}
 	}
 	if len(saved) > 0 {
 		b.office.store.Delete(b.member.id, saved, nil)

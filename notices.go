@@ -16,7 +16,22 @@ type notices struct {
 // noticesOf are those of one sender.
 type noticesOf struct {
 	to   *member // nil for this server
-	list []notice
+	list *noticeList
+}
+
+// noticeList is of noticeLists: each burst needs one, which is long in some.
+type noticeList struct {
+	notices []notice
+	ids     []byte // their msgIDs, as letters are used again
+}
+
+var noticeLists = sync.Pool{New: func() any { return new(noticeList) }}
+
+func (l *noticeList) add(what notice) {
+	at := len(l.ids)
+	l.ids = append(l.ids, what.msgID...) // when it moves, those before stay where they are
+	what.msgID = l.ids[at:]
+	l.notices = append(l.notices, what)
 }
 
 // refusal is the error of a queue that a message did not get into.
@@ -69,23 +84,36 @@ func (n *notices) verdict(s *sender, what notice) {
 	n.add(s.from, what)
 }
 
+// add notes what the client is told. It copies the msgID.
 func (n *notices) add(to *member, what notice) {
-	for i := range n.of {
-		if n.of[i].to == to {
-			n.of[i].list = append(n.of[i].list, what)
+	for _, of := range n.of {
+		if of.to == to {
+			of.list.add(what)
 			return
 		}
 	}
-	n.of = append(n.of, noticesOf{to, []notice{what}})
+	list := noticeLists.Get().(*noticeList)
+	list.add(what)
+	n.of = append(n.of, noticesOf{to, list})
 }
 
+// merge moves the other ones here.
 func (n *notices) merge(other *notices) {
 	for _, of := range other.of {
-		for _, what := range of.list {
+		for _, what := range of.list.notices {
 			n.add(of.to, what)
 		}
+		of.free()
 	}
 	n.refused = append(n.refused, other.refused...)
+	*other = notices{}
+}
+
+// free gives up the list, and with it the msgIDs.
+func (of noticesOf) free() {
+	clear(of.list.notices) // what it tells of would be kept from the collector
+	of.list.notices, of.list.ids = of.list.notices[:0], of.list.ids[:0]
+	noticeLists.Put(of.list)
 }
 
 // send tells all of them, together with what the peer via has forwarded, if there is
@@ -98,26 +126,32 @@ func (n *notices) send(srv *server, via *peer) {
 	}
 	for _, s := range of {
 		if s.to == nil {
-			srv.own.settle(s.list)
-			continue
+			srv.own.settle(s.list.notices)
+		} else if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
+			srv.sendReceipts(p, s.to.id, s.list.notices, via)
 		}
-		if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
-			srv.sendReceipts(p, s.to.id, s.list, via)
-		}
+		s.free()
 	}
 }
 
 // maxNoticesInFrame bounds the size of a receipt.
 const maxNoticesInFrame = 256
 
+// receiptTexts are rooms for the contents of receipts.
+var receiptTexts = sync.Pool{New: func() any { return new([]byte) }}
+
 // sendReceipts tells the client of the id, whose connection p is.
 func (srv *server) sendReceipts(p *peer, id string, list []notice, via *peer) {
+	content := receiptTexts.Get().(*[]byte)
+	defer receiptTexts.Put(content)
 	for len(list) > 0 {
 		part := list[:min(len(list), maxNoticesInFrame)]
-		data := srv.s.newFrame(typeReceipt, id, appendReceipt(nil, part))
+		*content = appendReceipt((*content)[:0], part)
+		data := srv.s.newFrame(typeReceipt, id, *content)
 		for len(data) > p.takes && len(part) > 1 {
 			part = part[:len(part)/2]
-			data = srv.s.newFrame(typeReceipt, id, appendReceipt(nil, part))
+			*content = appendReceipt((*content)[:0], part)
+			data = srv.s.newFrame(typeReceipt, id, *content)
 		}
 		list = list[len(part):]
 		if via == nil {
@@ -175,7 +209,7 @@ func (o *outgoing) decide(key dedup.Key, what notice) {
 	case what.failure == "" && what.counts == nil:
 		d.stage = what.stage
 	default:
-		d.other = &what
+		d.other = what.withoutID()
 	}
 }
 

@@ -1,6 +1,7 @@
 package crosscomm
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -30,11 +31,17 @@ const (
 
 // notice is what a sender is told of a message.
 type notice struct {
-	msgID   string // JSON text
+	msgID   []byte // JSON text
 	stage   Stage  // that was reached, if there is no failure
 	failure failure
 	reason  string
 	counts  *Receipt // of a message to all; nil for others
+}
+
+// withoutID is a copy that keeps nothing of the message itself in memory.
+func (n notice) withoutID() *notice {
+	n.msgID = nil
+	return &n
 }
 
 // receiptContent is the content of a receipt. The server writes it without this.
@@ -96,7 +103,7 @@ func appendReceipt(dst []byte, notices []notice) []byte {
 		dst = append(frame.AppendString(dst, n.reason), '}')
 	})
 	list("broadcasts", func(n *notice) bool { return n.counts != nil }, func(n *notice) {
-		id, _ := frame.Unquote([]byte(n.msgID))
+		id, _ := frame.Unquote(n.msgID)
 		text, err := json.Marshal(broadcastReceipt{id, n.counts.Receivers, n.counts.Accepted, n.counts.Written, n.counts.Handled, n.counts.Failed})
 		if err != nil {
 			panic(err) // strings and numbers can always be written
@@ -134,7 +141,34 @@ func (f *reportFailure) UnmarshalJSON(data []byte) error {
 }
 
 // parseReport reads the content of a typeReceived.
-func parseReport(content []byte) (r report, err error) {
+func parseReport(content []byte) (report, error) {
+	if r, ok := parseUsualReport(content); ok {
+		return r, nil
+	}
+	return parseAnyReport(content)
+}
+
+// parseUsualReport reads it as our client writes it, with one range and no failures.
+// There are as many reports as milliseconds, if there is anything to report.
+func parseUsualReport(content []byte) (report, bool) {
+	var numbers [3]uint64
+	for i, before := range [...]string{`{"received":`, `,"handled":[[`, `,`} {
+		rest, ok := bytes.CutPrefix(content, []byte(before))
+		digits := 0
+		for digits < len(rest) && digits < 19 && '0' <= rest[digits] && rest[digits] <= '9' {
+			numbers[i] = 10*numbers[i] + uint64(rest[digits]-'0')
+			digits++
+		}
+		if !ok || digits == 0 || rest[0] == '0' {
+			return report{}, false
+		}
+		content = rest[digits:]
+	}
+	return report{Received: numbers[0], Handled: [][2]uint64{{numbers[1], numbers[2]}}}, string(content) == "]]}"
+}
+
+// parseAnyReport reads it however it is written.
+func parseAnyReport(content []byte) (r report, err error) {
 	if err := json.Unmarshal(content, &r); err != nil {
 		return report{}, fmt.Errorf("the report is malformed: %w", err)
 	}

@@ -16,31 +16,30 @@ const rememberFor = 10 * time.Minute
 // routeTracked brings a message whose sender wants a receipt to whom it is for, and
 // returns to how many clients.
 func (p *peer) routeTracked(f frame.Frame, data []byte, h headers) (receivers int) {
-	want := stageNamed(h.Delivery)
-	msgID, ok := quoted(f)
-	if !ok {
+	if len(f.MsgID) < 3 || f.MsgID[0] != '"' || len(f.MsgID) > maxTrackedID {
 		p.refuse(fmt.Errorf("a message with a receipt needs a msg_id that is a string of at most %d bytes", maxTrackedID-2))
 		return 0
 	}
-	s := sender{from: p.member, msgID: msgID, key: dedup.Of(f.MsgID), want: want}
+	s := sender{from: p.member, key: dedup.Of(f.MsgID), want: stageNamed(h.Delivery)}
 	if isNew, what := p.member.outgoing.begin(s.key, p.now); !isNew {
 		if what != nil {
 			again := *what
-			again.msgID = msgID
+			again.msgID = f.MsgID
 			p.notices.add(p.member, again)
 		}
 		return 0
 	}
-	switch {
-	case string(f.To) == ServerID:
+	if to := string(f.To); to == ServerID || to == All {
+		s.msgID = bytes.Clone(f.MsgID)
+		if to == All {
+			return p.broadcastTracked(s, f, data)
+		}
 		p.dispatchTracked(s, f, data, h)
 		return 0
-	case string(f.To) == All:
-		return p.broadcastTracked(s, f, data)
 	}
 	// A request is for who is there: later the answer would come too late, and what
 	// was wished may do harm.
-	l := &letter{sender: s, data: bytes.Clone(data), keep: !h.Request}
+	l := lend(s, f, data, !h.Request)
 	if why := p.bring(p.whom(f), l); why != "" {
 		p.notices.fail(l, why, "")
 		return 0
@@ -67,7 +66,7 @@ func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers
 	shared := bytes.Clone(data)
 	receivers = p.server.hub.broadcast(p, p.now, func(m *member, _ *peer) bool {
 		s.group.add()
-		l := &letter{sender: s, data: shared}
+		l := newLetter(s, shared, false)
 		if why := p.bring(m, l); why != "" {
 			p.notices.fail(l, why, "")
 			return false
@@ -135,7 +134,7 @@ func (p *peer) keepFor(m *member, f frame.Frame, data []byte) bool {
 		p.refuse(err)
 		return false
 	}
-	l := &letter{data: appendTracked(nil, data, f, h), keep: true}
+	l := newLetter(sender{}, appendTracked(nil, data, f, h), true)
 	switch why := p.bring(m, l); why {
 	case "":
 		return true

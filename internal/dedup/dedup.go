@@ -3,7 +3,6 @@
 package dedup
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"time"
 )
@@ -26,24 +25,25 @@ var seed = maphash.MakeSeed()
 // part ends and the next one begins: ("ab", "c") is not ("a", "bc"). Strings and bytes
 // that are equal have the same key. It may be called concurrently.
 func Of[T string | []byte](parts ...T) Key {
-	var h maphash.Hash
-	h.SetSeed(seed)
+	var key uint64
 	for i := range parts {
-		var size [8]byte
-		binary.LittleEndian.PutUint64(size[:], uint64(len(parts[i])))
-		_, _ = h.Write(size[:])                // it never fails
+		var hash uint64
 		switch part := any(&parts[i]).(type) { // a conversion would copy one of both
 		case *string:
-			_, _ = h.WriteString(*part)
+			hash = maphash.String(seed, *part)
 		case *[]byte:
-			_, _ = h.Write(*part)
+			hash = maphash.Bytes(seed, *part)
 		}
+		key = key*odd + hash // so that it matters which part is which
 	}
-	return Key(h.Sum64())
+	return Key(key)
 }
 
+// odd is the golden ratio of 2^64, by which nothing is lost in a product.
+const odd = 0x9E3779B97F4A7C15
+
 // Window remembers keys, each with a value: the latest ones, up to a number, and none
-// for longer than its age. It holds 32 bytes for each, and up to twice that while it
+// for longer than its age. It holds 40 bytes for each, and up to twice that while it
 // grows, if values have 4 bytes at most; and next to nothing while it is empty. It must be
 // made by New, and not be used concurrently.
 //
@@ -58,18 +58,39 @@ type Window[V any] struct {
 	// so that the oldest is forgotten by counting only.
 	first, next uint64
 	slots       []slot[V]
+
+	// All keys whose lowest bits are equal make a chain, from the last one back to
+	// the first; where it has come to what is forgotten it ends. Here they begin, twice
+	// as many as there are slots. Most keys that are looked for are new, and of most of
+	// these this tells: slots lie far apart, which costs more than all else.
+	heads []head
 }
 
-// slot is where a key lies. All keys whose lowest bits are equal make a chain, from
-// the last one back to the first; where it has come to what is forgotten it ends.
+// slot is where a key lies.
 type slot[V any] struct {
 	key   Key
 	at    int64  // when it came
 	back  uint32 // how far before it the one before it in its chain is; 0 for none
 	value V
-
-	last uint64 // the number of the last key in the chain of this slot's number
 }
+
+// head is where a chain begins: from the highest bit on, the number of its last key in
+// 48 bits, the highest 15 bits of that key, and whether the chain had further ones. It is
+// 0 if it never had any.
+type head uint64
+
+func headOf(key Key, number uint64, more bool) head {
+	h := head(number<<16) | head(key>>49)<<1
+	if more {
+		h |= 1
+	}
+	return h
+}
+
+func (h head) number() uint64 { return uint64(h >> 16) }
+
+// mayHave is false if the key is not in the chain.
+func (h head) mayHave(key Key) bool { return h&1 != 0 || uint64(h>>1)&(1<<15-1) == uint64(key>>49) }
 
 // New makes a Window for so many keys at most, from 1 up to 2^32-1, which are forgotten
 // when they are older than age.
@@ -115,7 +136,7 @@ func (w *Window[V]) Expire(now int64) {
 	}
 	switch left := w.Len(); {
 	case left == 0:
-		w.slots = nil
+		w.slots, w.heads = nil, nil
 	case left <= len(w.slots)/8 && len(w.slots) > smallest:
 		size := smallest
 		for size < 2*left {
@@ -134,12 +155,19 @@ func (w *Window[V]) slot(number uint64) *slot[V] {
 	return &w.slots[number&uint64(len(w.slots)-1)]
 }
 
+// head returns where the chain of a key begins.
+func (w *Window[V]) head(key Key) *head { return &w.heads[uint64(key)&uint64(len(w.heads)-1)] }
+
 // find returns where a key lies; nil for nowhere.
 func (w *Window[V]) find(key Key) *slot[V] {
 	if len(w.slots) == 0 {
 		return nil
 	}
-	for number := w.slot(uint64(key)).last; number >= w.first; {
+	h := *w.head(key)
+	if !h.mayHave(key) {
+		return nil
+	}
+	for number := h.number(); number >= w.first; {
 		s := w.slot(number)
 		switch {
 		case s.key == key:
@@ -154,13 +182,13 @@ func (w *Window[V]) find(key Key) *slot[V] {
 
 // push adds a key that is not there, for which there is room.
 func (w *Window[V]) push(key Key, at int64, v V) {
-	last := &w.slot(uint64(key)).last
+	h := w.head(key)
 	s := w.slot(w.next)
 	s.key, s.at, s.back, s.value = key, at, 0, v
-	if *last >= w.first {
-		s.back = uint32(w.next - *last)
+	if last := h.number(); last >= w.first {
+		s.back = uint32(w.next - last)
 	}
-	*last = w.next
+	*h = headOf(key, w.next, s.back > 0)
 	w.next++
 }
 
@@ -174,7 +202,7 @@ func (w *Window[V]) forget() {
 // resize moves all keys into so many slots.
 func (w *Window[V]) resize(n int) {
 	old := *w
-	w.slots = make([]slot[V], n)
+	w.slots, w.heads = make([]slot[V], n), make([]head, 2*n)
 	w.next = w.first
 	for number := old.first; number < old.next; number++ {
 		s := old.slot(number)

@@ -133,10 +133,20 @@ func AppendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
+// hasSpace reports whether there is white space, be it in strings.
+func hasSpace(raw []byte) bool {
+	for _, c := range []byte(" \t\n\r") {
+		if bytes.IndexByte(raw, c) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // AppendCompact appends the valid JSON text raw without the white space
 // between its tokens, so that it fits on a line.
 func AppendCompact(dst, raw []byte) []byte {
-	if raw[0] == '"' && raw[len(raw)-1] == '"' { // one string, and nothing around it
+	if raw[0] == '"' && raw[len(raw)-1] == '"' || !hasSpace(raw) { // one string, and nothing around it
 		return append(dst, raw...)
 	}
 	inString := false

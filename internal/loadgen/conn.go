@@ -27,6 +27,7 @@ type conn struct {
 	first   byte   // of the text whose parts are coming, or 0
 	parts   []byte // of that
 	out     []byte // for frames of its own
+	ponged  bool   // whether a ping of ours was answered
 }
 
 const (
@@ -38,11 +39,18 @@ const (
 	leastInflated = 64 << 10
 )
 
-// connect opens a connection and logs in.
-func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
+// subprotocol is what both ends must know if there shall be receipts.
+const subprotocol = "crosscomm.v3"
+
+// connect opens a connection and logs in. What comes behind the answer already is
+// given to the function, unless that is nil.
+func connect(ctx context.Context, cfg Config, id string, more func(text []byte) error) (*conn, error) {
 	dialer := websocket.Dialer{
 		NetDialContext: cfg.Dial, TLSClientConfig: cfg.TLS, EnableCompression: cfg.Compress,
 		HandshakeTimeout: loginTime, ReadBufferSize: 512, WriteBufferSize: 512,
+	}
+	if cfg.Receipts != "" {
+		dialer.Subprotocols = []string{subprotocol}
 	}
 	header := http.Header{}
 	if cfg.Token != "" {
@@ -59,6 +67,9 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 	if err == nil && cfg.Compress && !agrees {
 		err = errors.New("the server does not agree to permessage-deflate")
 	}
+	if err == nil && cfg.Receipts != "" && ws.Subprotocol() != subprotocol {
+		err = errors.New("the server gives no receipts: it does not agree to " + subprotocol)
+	}
 	if err != nil {
 		ws.Close()
 		return nil, err
@@ -68,13 +79,16 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 	c := &conn{Conn: ws.NetConn(), id: id, deflate: cfg.Compress, most: max(leastInflated, 2*cfg.Size)}
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	_ = c.SetDeadline(time.Now().Add(loginTime))
-	if err := c.write(message(id, "server", "login", "{}")); err != nil {
+	if err := c.write(message(plainID, id, "server", "login", "{}")); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	answered := false
 	for !answered {
 		_, err := c.read(func(text []byte) error {
+			if answered && more != nil {
+				return more(text)
+			}
 			answered = answered || bytes.Contains(text, []byte(`"login_response"`))
 			return nil
 		})
@@ -87,21 +101,28 @@ func connect(ctx context.Context, cfg Config, id string) (*conn, error) {
 	return c, nil
 }
 
+// plainID is the msg_id of all messages that need none of their own.
+const plainID = "bench"
+
 // message is a frame of the protocol; content is JSON text.
-func message(from, to, typ, content string) []byte {
-	return fmt.Appendf(nil, `{"msg_id": "bench", "from_client_id": "%s", "to_client_id": "%s", "msg_type": "%s", "content": %s, "timestamp": %d.0, "oss_key": null}`,
-		from, to, typ, content, time.Now().Unix())
+func message(msgID, from, to, typ, content string) []byte {
+	return fmt.Appendf(nil, `{"msg_id": "%s", "from_client_id": "%s", "to_client_id": "%s", "msg_type": "%s", "content": %s, "timestamp": %d.0, "oss_key": null}`,
+		msgID, from, to, typ, content, time.Now().Unix())
 }
 
 // write writes one text.
 func (c *conn) write(text []byte) error {
-	if c.deflate {
-		c.out = appendDeflated(c.out[:0], text)
-	} else {
-		c.out = wsframe.AppendUnmasked(c.out[:0], wsframe.OpText, text)
-	}
+	c.out = c.appendText(c.out[:0], text)
 	_, err := c.Write(c.out)
 	return err
+}
+
+// appendText appends the frame of a text, as this connection has them.
+func (c *conn) appendText(b, text []byte) []byte {
+	if c.deflate {
+		return appendDeflated(b, text)
+	}
+	return wsframe.AppendUnmasked(b, wsframe.OpText, text)
 }
 
 // read reads once, and gives all texts that are there whole to the function; it
@@ -150,6 +171,7 @@ func (c *conn) read(handle func(text []byte) error) (n int, err error) {
 				return n, err
 			}
 		case wsframe.Final | wsframe.OpPong:
+			c.ponged = true
 		case wsframe.Final | wsframe.OpClose:
 			return n, closeError(payload)
 		default:

@@ -12,7 +12,7 @@ import (
 // Messages are compressed each for itself, are what they were when inflated, and
 // have the words of messages.
 func TestDeflate(t *testing.T) {
-	s := newSeries("a", "b", 4096, true)
+	s := newSeries("a", "b", 4096, true, "")
 	check := s.checker()
 	var plain bytes.Buffer
 	for range 3 {

@@ -25,9 +25,15 @@ func PairLoad(ctx context.Context, cfg Config) (Result, error) {
 	return result, f.run(ctx, &result, pairs)
 }
 
+// errNoReceipts is for loads that have none.
+var errNoReceipts = errors.New("with this load there are no receipts")
+
 // FanOutLoad has one sender send to all, which the clients get.
 func FanOutLoad(ctx context.Context, cfg Config) (Result, error) {
 	var result Result
+	if cfg.Receipts != "" {
+		return result, errNoReceipts
+	}
 	f, err := newFleet(ctx, cfg, cfg.Clients+1, &result)
 	if err != nil {
 		return result, err
@@ -40,6 +46,9 @@ func FanOutLoad(ctx context.Context, cfg Config) (Result, error) {
 // sent one message to all: what that leaves behind is growth.
 func IdleLoad(ctx context.Context, cfg Config) (Result, error) {
 	var result Result
+	if cfg.Receipts != "" {
+		return result, errNoReceipts
+	}
 	f, err := newFleet(ctx, cfg, cfg.Clients, &result)
 	if err != nil {
 		return result, err
@@ -67,49 +76,89 @@ type flow struct {
 	// number.
 	arrived []atomic.Int32
 
+	// With receipts there is one receiver. A message is under way until it has
+	// arrived, also if its receipt has not: these come in their own time.
+	reports *reports
+
 	mu      sync.Mutex
 	series  *series
+	ledger  *ledger // of the receipts; nil for none
 	out     []byte
 	stopped bool
+	due     int           // messages that are to be sent, as soon as receipts allow it
 	left    int           // messages under way
-	drained chan struct{} // closed when that is 0 after stopped
+	drained chan struct{} // closed when that is 0 after stopped, and no receipt is missing
+	ended   bool          // whether it is closed
 
 	sent, delivered atomic.Uint64
 }
 
 func newFlow(f *fleet, sender *conn, to string, receivers ...*conn) *flow {
-	s := newSeries(sender.id, to, f.cfg.Size, f.cfg.Compress)
+	s := newSeries(sender.id, to, f.cfg.Size, f.cfg.Compress, f.cfg.Receipts)
 	w := &flow{fleet: f, sender: sender, receivers: receivers, series: s, latency: new(histogram), drained: make(chan struct{}), arrived: make([]atomic.Int32, f.cfg.InFlight)}
 	for range receivers {
 		w.checkers = append(w.checkers, s.checker())
 	}
+	if f.cfg.Receipts != "" {
+		w.ledger, w.reports = newLedger(f.cfg.Receipts), &reports{conn: receivers[0]}
+	}
 	return w
 }
 
-// send sends n messages, unless it is to end.
+// send sends n messages, unless it is to end, when so many have arrived.
 func (w *flow) send(n int, arrived int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.left -= arrived
+	w.due += n
+	return w.advance()
+}
+
+// advance sends what is due, or ends the flow if that is wanted; with mu held.
+func (w *flow) advance() error {
 	if w.stopped {
-		if w.left == 0 {
+		if w.left == 0 && w.ledger.isComplete() && !w.ended {
+			w.ended = true
 			close(w.drained)
-			w.left = -1 // once
 		}
 		return nil
 	}
+	n := w.ledger.limit(w.due)
+	if n == 0 {
+		return nil
+	}
+	w.due -= n
 	w.out = w.out[:0]
 	for range n {
 		w.out = w.series.append(w.out)
 	}
+	w.ledger.sent(n)
 	w.left += n
 	w.sent.Add(uint64(n))
 	_, err := w.sender.Write(w.out)
 	return err
 }
 
+// readReceipts reads what comes to the sender until its connection ends.
+func (w *flow) readReceipts() error {
+	for {
+		_, err := w.sender.read(func(text []byte) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if _, err := w.ledger.read(text); err != nil {
+				return err
+			}
+			return w.advance()
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // receive reads until the connection ends.
 func (w *flow) receive(i int) error {
+	defer w.reports.close()
 	for {
 		whole := 0 // messages that have arrived everywhere
 		n, err := w.receivers[i].read(func(text []byte) error {
@@ -127,6 +176,7 @@ func (w *flow) receive(i int) error {
 			return nil
 		})
 		w.delivered.Add(uint64(n))
+		w.reports.arrived(n)
 		if err == nil && whole > 0 {
 			err = w.send(whole, whole)
 		}
@@ -140,10 +190,8 @@ func (w *flow) receive(i int) error {
 func (w *flow) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.stopped && w.left == 0 {
-		close(w.drained)
-	}
 	w.stopped = true
+	_ = w.advance() // which sends no more
 }
 
 // settleTime is how long what is under way has to arrive.
@@ -167,7 +215,11 @@ func (f *fleet) settle(ctx context.Context, flows []*flow) {
 		case <-over.C:
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			f.fail(fmt.Errorf("%d messages of %s have not arrived everywhere within %v", w.left, w.sender.id, within))
+			if w.left > 0 {
+				f.fail(fmt.Errorf("%d messages of %s have not arrived everywhere within %v", w.left, w.sender.id, within))
+			} else {
+				f.fail(fmt.Errorf("%d messages of %s have no receipt within %v", w.ledger.missing(), w.sender.id, within))
+			}
 			return
 		}
 	}
@@ -206,6 +258,10 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 		for i, c := range w.receivers {
 			receiving[c] = true
 			begin(c, func() error { return w.receive(i) })
+		}
+		if w.ledger != nil {
+			receiving[w.sender] = true
+			begin(w.sender, w.readReceipts)
 		}
 	}
 	for _, c := range f.conns {
@@ -249,6 +305,9 @@ func (f *fleet) run(ctx context.Context, result *Result, flows []*flow) error {
 	f.stop()
 	f.close()
 	running.Wait()
+	for _, w := range flows {
+		result.Receipts += w.ledger.count()
+	}
 	return err
 }
 
@@ -263,7 +322,7 @@ func (f *fleet) beat(ctx context.Context, flows []*flow) {
 			if sending[c] {
 				continue
 			}
-			if err := c.write(message(c.id, "server", "heartbeat", "{}")); err != nil {
+			if err := c.write(message(plainID, c.id, "server", "heartbeat", "{}")); err != nil {
 				f.fail(err)
 				return
 			}

@@ -30,11 +30,18 @@ type Config struct {
 	Name string
 
 	Clients  int           // receivers; of PairLoad, each has a sender of its own
-	Size     int           // of a message on the wire, in bytes, if it is not compressed
+	Size     int           // of a message on the wire, in bytes, if it is not compressed, without the headers that ask for a receipt
 	InFlight int           // messages of a sender that may be under way
 	WarmUp   time.Duration // before it is measured
 	Duration time.Duration // that is measured
 	Settle   time.Duration // for what is under way at the end to arrive; 10 s if zero
+
+	// Receipts is the stage of which senders want a receipt for each message: accepted,
+	// written or handled; "" for none. PairLoad can have all of them, QueueLoad that
+	// of accepted, and the others none.
+	Receipts string
+	Messages int  // that QueueLoad sends, in all
+	Drain    bool // whether QueueLoad has the messages fetched then
 
 	PID int // of the server, for its processor time and memory; 0 for neither
 }
@@ -47,6 +54,8 @@ type Result struct {
 	Elapsed   time.Duration // of the measured time
 	Latency   Latency       // of the deliveries, if there were any
 	LoginTime time.Duration // until all had logged in
+	Receipts  uint64        // that have come, in the whole run
+	Drained   *Drained      // nil unless that was wanted
 	Server    *ServerUse    // nil if nothing is known of its process
 }
 
@@ -56,6 +65,16 @@ type ServerUse struct {
 	CPU      time.Duration // processor time in the measured time
 	Memory   int64         // by which it has grown until all had logged in, in bytes
 	Growth   int64         // by which it has grown further until the end of the measured time, in bytes
+	// Anonymous is the part of Growth that is no file's: what the system cannot take
+	// back. It is 0 where that is not known.
+	Anonymous int64
+}
+
+// Drained is how the messages of QueueLoad have come to whom they were for.
+type Drained struct {
+	Delivered uint64
+	Elapsed   time.Duration // from the first login
+	CPU       time.Duration // processor time of the server; 0 if it is not known
 }
 
 // Latency is how long deliveries have taken: from before the write of the
@@ -68,7 +87,7 @@ type fleet struct {
 	conns   []*conn
 	process *process // nil if it is not known
 
-	loggedIn int64 // memory of the process when all had logged in
+	loggedIn usage // of the process, when all had logged in
 
 	mu     sync.Mutex
 	failed error // the first
@@ -116,7 +135,7 @@ func newFleet(ctx context.Context, cfg Config, n int, result *Result) (*fleet, e
 	for range min(loginsAtOnce, n) {
 		workers.Go(func() {
 			for i := range next {
-				c, err := connect(ctx, cfg, cfg.clientID(i))
+				c, err := connect(ctx, cfg, cfg.clientID(i), nil)
 				if err != nil {
 					cancel(fmt.Errorf("client %d of %d: %w", i+1, n, err))
 					continue
@@ -140,7 +159,7 @@ func newFleet(ctx context.Context, cfg Config, n int, result *Result) (*fleet, e
 	result.LoginTime = time.Since(began)
 	if f.process != nil {
 		after := f.process.usage()
-		f.loggedIn = after.memory
+		f.loggedIn = after
 		result.Server = &ServerUse{LoginCPU: after.cpu - before.cpu, Memory: after.memory - before.memory}
 	}
 	return f, nil
@@ -172,11 +191,16 @@ func (f *fleet) measure(ctx context.Context, result *Result, count func() (sent,
 	sentNow, deliveredNow := count()
 	result.Sent, result.Delivered = sentNow-sent, deliveredNow-delivered
 	if f.process != nil {
-		after := f.process.usage()
-		result.Server.CPU, result.Server.Growth = after.cpu-before.cpu, after.memory-f.loggedIn
+		result.Server.grown(before, f.loggedIn, f.process.usage())
 	}
 	settle()
 	return f.err()
+}
+
+// grown notes what was used in the measured time, and by how much more memory there is
+// than when all had logged in.
+func (s *ServerUse) grown(before, loggedIn, after usage) {
+	s.CPU, s.Growth, s.Anonymous = after.cpu-before.cpu, after.memory-loggedIn.memory, after.anonymous-loggedIn.anonymous
 }
 
 // wait waits for d, or for the end of the run, of which it tells why.

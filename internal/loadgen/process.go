@@ -2,9 +2,11 @@ package loadgen
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,6 +20,8 @@ type process struct{ pid int }
 type usage struct {
 	cpu    time.Duration
 	memory int64 // resident, in bytes
+	// anonymous is the part of memory that is no file's; 0 if that is not known.
+	anonymous int64
 }
 
 func openProcess(pid int) (*process, error) {
@@ -58,5 +62,12 @@ func (p *process) read() (u usage, err error) {
 	const utime, stime, rss = 14, 15, 24
 	u.cpu = time.Duration(field(utime)+field(stime)) * clockTick
 	u.memory = field(rss) * int64(os.Getpagesize())
-	return u, err
+	status, statusErr := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	for line := range strings.Lines(string(status)) {
+		var kB int64
+		if n, _ := fmt.Sscanf(line, "RssAnon: %d kB", &kB); n == 1 {
+			u.anonymous = kB << 10
+		}
+	}
+	return u, cmp.Or(err, statusErr)
 }

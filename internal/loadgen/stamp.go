@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"time"
 
@@ -24,27 +25,56 @@ type series struct {
 	frame   []byte // with its header
 	text    []byte // the part of it that is JSON
 	at      int    // where the stamp is in text
+	idAt    int    // where the number is in its msg_id; 0 for not
 	next    uint64
 	deflate bool
 
 	expected []byte // the text that no stamp is put into
 }
 
-// newSeries makes messages of so many bytes, before they are compressed.
-func newSeries(from, to string, size int, deflate bool) *series {
+// numberSize is the length of a sequence number, with which a stamp begins.
+const numberSize = stampSize / 2
+
+// newSeries makes messages of so many bytes, before they are compressed. With a
+// stage each has a msg_id of its own, and asks for a receipt by headers that are not
+// in its size.
+func newSeries(from, to string, size int, deflate bool, stage string) *series {
 	stamp := strings.Repeat("0", stampSize)
-	filler := fill(size-len(textMessage(from, to, stamp)), deflate)
-	text := textMessage(from, to, stamp+filler)
+	filler := fill(size-sizeOf(from, to, stamp, stage), deflate)
+	text := textMessage(from, to, stamp+filler, stage)
 	frame := wsframe.AppendUnmasked(nil, wsframe.OpText, text)
 	s := &series{frame: frame, text: frame[len(frame)-len(text):], deflate: deflate, expected: text}
 	s.at = bytes.Index(s.text, []byte(stamp+filler))
+	if stage != "" {
+		s.idAt = bytes.Index(s.text, []byte(idPrefix)) + len(idPrefix)
+	}
 	return s
 }
 
+// idPrefix is that of msg_ids, before the number.
+const idPrefix = plainID + "_"
+
 // textMessage is a message with a content that is text without anything to
-// escape.
-func textMessage(from, to, content string) []byte {
-	return message(from, to, "text", `"`+content+`"`)
+// escape. With a stage it asks for a receipt, and its msg_id has the number 0.
+func textMessage(from, to, content, stage string) []byte {
+	if stage == "" {
+		return message(plainID, from, to, "text", `"`+content+`"`)
+	}
+	text := message(idPrefix+strings.Repeat("0", numberSize), from, to, "text", `"`+content+`"`)
+	return append(text[:len(text)-1], headers(stage)+"}"...)
+}
+
+// headers are those by which a message asks for a receipt.
+func headers(stage string) string {
+	if stage == "" {
+		return ""
+	}
+	return `,"headers":{"delivery":"` + stage + `"}`
+}
+
+// sizeOf is the size of such a message but for its headers.
+func sizeOf(from, to, content, stage string) int {
+	return len(textMessage(from, to, content, stage)) - len(headers(stage))
 }
 
 // words are what compressed messages consist of. What is all the same would
@@ -70,7 +100,10 @@ func fill(n int, deflate bool) string {
 // append appends the next message.
 func (s *series) append(b []byte) []byte {
 	putHex(s.text[s.at:], s.next)
-	putHex(s.text[s.at+16:], uint64(time.Since(epoch)))
+	if s.idAt > 0 {
+		putHex(s.text[s.idAt:], s.next)
+	}
+	putHex(s.text[s.at+numberSize:], uint64(time.Since(epoch)))
 	s.next++
 	if s.deflate {
 		return appendDeflated(b, s.text)
@@ -80,7 +113,7 @@ func (s *series) append(b []byte) []byte {
 
 func putHex(b []byte, n uint64) {
 	const digits = "0123456789abcdef"
-	for i := 15; i >= 0; i-- {
+	for i := numberSize - 1; i >= 0; i-- {
 		b[i] = digits[n&15]
 		n >>= 4
 	}
@@ -90,11 +123,12 @@ func putHex(b []byte, n uint64) {
 type checker struct {
 	text []byte // of any message of it; all checkers share it
 	at   int
+	idAt int // as in series
 	next uint64
 }
 
 func (s *series) checker() *checker {
-	return &checker{text: s.expected, at: s.at}
+	return &checker{text: s.expected, at: s.at, idAt: s.idAt}
 }
 
 var (
@@ -105,7 +139,7 @@ var (
 // check returns how long the message was under way.
 func (c *checker) check(text []byte) (time.Duration, error) {
 	end := c.at + stampSize
-	if len(text) != len(c.text) || !bytes.Equal(text[:c.at], c.text[:c.at]) || !bytes.Equal(text[end:], c.text[end:]) {
+	if !c.isSame(text) {
 		// A server may write the JSON anew.
 		var err error
 		if text, err = c.rewritten(text); err != nil {
@@ -127,6 +161,21 @@ func (c *checker) check(text []byte) (time.Duration, error) {
 	return time.Since(epoch) - time.Duration(sent), nil
 }
 
+// isSame reports whether the text is as it was sent, whatever its stamp.
+func (c *checker) isSame(text []byte) bool {
+	if len(text) != len(c.text) {
+		return false
+	}
+	begin := 0
+	if c.idAt > 0 {
+		if begin = c.idAt + numberSize; !bytes.Equal(text[c.idAt:begin], text[c.at:c.at+numberSize]) {
+			return false
+		}
+	}
+	end := c.at + stampSize
+	return bytes.Equal(text[:c.idAt], c.text[:c.idAt]) && bytes.Equal(text[begin:c.at], c.text[begin:c.at]) && bytes.Equal(text[end:], c.text[end:])
+}
+
 // rewritten returns the text as it was sent, if it is the same JSON but for the
 // stamp.
 func (c *checker) rewritten(text []byte) ([]byte, error) {
@@ -140,13 +189,19 @@ func (c *checker) rewritten(text []byte) ([]byte, error) {
 	content, _ := got["content"].(string)
 	expected, _ := want["content"].(string)
 	same := len(content) == len(expected) && content[stampSize:] == expected[stampSize:]
+	if id, _ := want["msg_id"].(string); same && c.idAt > 0 {
+		want["msg_id"] = id[:len(id)-numberSize] + content[:numberSize]
+	}
 	for key, value := range want {
-		same = same && (key == "content" || got[key] == value)
+		same = same && (key == "content" || reflect.DeepEqual(got[key], value))
 	}
 	if !same || len(got) != len(want) {
 		return nil, fmt.Errorf("%w: %.200q", errChanged, text)
 	}
 	original := bytes.Clone(c.text)
 	copy(original[c.at:], content[:stampSize])
+	if c.idAt > 0 {
+		copy(original[c.idAt:], content[:numberSize])
+	}
 	return original, nil
 }

@@ -119,6 +119,8 @@ type contender struct {
 
 	tls     bool // it makes a certificate in the file certFile
 	deflate bool // messages are compressed
+
+	receipts string // the stage of which senders are told, or ""; then it is under the loads of pairs only
 }
 
 // certFile is where servers with TLS leave their certificates, in the directory
@@ -130,9 +132,16 @@ const ours = "crosscomm"
 
 const original = "pywayne"
 
+// ourArgs start the program with this data directory, or none. It tells of logins
+// otherwise, which the others do not.
+func ourArgs(dataDir string) []string {
+	return []string{"server", "--ip", "127.0.0.1", "--port", "0", "--data-dir=" + dataDir, "--log-level", "warn"}
+}
+
 var contenders = []contender{
-	// It tells of logins otherwise, which the others do not.
-	{name: ours, args: []string{"server", "--ip", "127.0.0.1", "--port", "0", "--data-dir=", "--log-level", "warn"}},
+	{name: ours, args: ourArgs("")},
+	{name: ours + "-receipts", args: ourArgs(""), receipts: "accepted", note: ours + "-receipts has each message confirmed when it is accepted, and " + ours + "-receipts-disk does so with queues on disk, which those who are there do not need if they keep up."},
+	{name: ours + "-receipts-disk", args: ourArgs("data"), receipts: "accepted"},
 	{name: "epoll", dir: "epoll", note: "epoll is no server but the practical limit: one thread, no checks, no timeouts."},
 	{name: "epoll-check", dir: "epoll", args: []string{"--check"}, note: "epoll-check also looks whether each frame is valid, with the scan of ours."},
 	{name: "gws", dir: "gws"},
@@ -181,6 +190,9 @@ func (c contender) under(l load) load {
 	}
 	return l
 }
+
+// isUnder reports whether this server is put under the load.
+func (c contender) isUnder(l load) bool { return c.receipts == "" || l.mode == "p2p" }
 
 // choose returns the elements whose names are listed, in their own order.
 func choose[T any](all []T, name func(T) string, list, what string) (chosen []T, err error) {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,9 +58,10 @@ type plan struct {
 // else the machine does meets all of them alike, and each round begins with
 // another one, so that none always follows the same.
 func (p *plan) run(ctx context.Context) (outcomes []outcome) {
-	servers := p.programs.available(p.servers)
+	available := p.programs.available(p.servers)
 	for round := range p.rounds {
 		for _, l := range p.loads {
+			servers := slices.DeleteFunc(slices.Clone(available), func(c contender) bool { return !c.isUnder(l) })
 			for i := range servers {
 				c := servers[(i+round)%len(servers)]
 				l := c.under(l)
@@ -135,6 +137,9 @@ func (p *plan) measure(ctx context.Context, c contender, l load) (json.RawMessag
 	}
 	if c.deflate {
 		args = append(args, "--compress")
+	}
+	if c.receipts != "" {
+		args = append(args, "--receipts", c.receipts)
 	}
 	generator := exec.CommandContext(ctx, p.programs.generator, args...)
 	generator.Dir = dir

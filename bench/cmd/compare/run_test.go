@@ -67,9 +67,9 @@ func TestSmoke(t *testing.T) {
 	t.Chdir(filepath.Join("..", "..")) // where it is to be run
 	file := filepath.Join(t.TempDir(), "results.json")
 	var stdout, stderr strings.Builder
-	servers, runs := "crosscomm,gorilla,crosscomm-deflate", "9 runs"
+	servers, runs := "crosscomm,crosscomm-receipts,crosscomm-receipts-disk,gorilla,crosscomm-deflate", "11 runs"
 	if runtime.GOOS == "linux" {
-		servers, runs = servers+",crosscomm-tls", "12 runs"
+		servers, runs = servers+",crosscomm-tls", "14 runs"
 	}
 	err := run(context.Background(), []string{"--smoke", "--servers", servers, "--loads", "p2p-32,fanout-256-16,idle", "--json", file}, &stdout, &stderr)
 	if err != nil || !strings.Contains(stdout.String(), runs+": every message") {

@@ -150,11 +150,23 @@ func (r results) table(b *strings.Builder, l load, servers []contender) {
 		}
 		printRow(b, row)
 	}
+	r.receipts(b, l, servers)
 	if len(failures) > 0 {
 		b.WriteByte('\n')
 	}
 	for _, why := range failures {
 		fmt.Fprintf(b, "- %s\n", why)
+	}
+}
+
+// receipts tells what receipts cost under a load: the opposite of “ours ÷ it”.
+func (r results) receipts(b *strings.Builder, l load, servers []contender) {
+	without := r.figures(ours, l.name, cpuPerDelivery)
+	for _, c := range servers {
+		ratios := r.figures(c.name, l.name, cpuPerDelivery).over(without)
+		if c.receipts != "" && len(ratios) > 0 {
+			fmt.Fprintf(b, "\n%s takes %s times the processor time of %s, from %s.\n", c.name, figure(ratios.median()), ours, ratios.spread())
+		}
 	}
 }
 

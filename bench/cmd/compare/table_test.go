@@ -96,3 +96,28 @@ func TestSecureTable(t *testing.T) {
 		}
 	}
 }
+
+// What receipts cost is told as a multiple of what there is without, under the loads
+// that have them.
+func TestReceiptsTable(t *testing.T) {
+	o := optionsOf(t, "--loads", "p2p-1,idle", "--servers", "crosscomm,crosscomm-receipts,crosscomm-receipts-disk")
+	outcomes := []outcome{
+		outcomeOf(t, 1, "p2p-1", "crosscomm", 2), outcomeOf(t, 2, "p2p-1", "crosscomm", 4), outcomeOf(t, 1, "idle", "crosscomm", 50),
+		outcomeOf(t, 1, "p2p-1", "crosscomm-receipts", 3), outcomeOf(t, 2, "p2p-1", "crosscomm-receipts", 5),
+	}
+	var b strings.Builder
+	if err := printTables(&b, o, machine{}, outcomes); err != nil {
+		t.Fatal(err)
+	}
+	got := b.String()
+	if want := "\n\ncrosscomm-receipts takes 1.38 times the processor time of crosscomm, from 1.25–1.50.\n"; strings.Count(got, "times the processor time") != 1 || !strings.Contains(got, want) {
+		t.Errorf("%q is not, or not alone, in\n%s", want, got)
+	}
+	for _, c := range o.servers {
+		for _, l := range o.loads {
+			if c.isUnder(l) != (c.name == ours || l.name == "p2p-1") {
+				t.Errorf("%s under %s", c.name, l.name)
+			}
+		}
+	}
+}
