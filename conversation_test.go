@@ -133,7 +133,7 @@ func (l conversationLine) connects() (c connecting, ok bool) {
 // placeholders are the values that those of a conversation stand for in this run.
 type placeholders map[string]any
 
-// stands reports whether v is a placeholder for a value of its own kind, and which one.
+// placeholder reports whether v is a placeholder for a value of its own kind, and which one.
 func placeholder(v any) (name string, ok bool) {
 	name, _ = v.(string)
 	return name, strings.HasPrefix(name, "$")
@@ -243,7 +243,7 @@ type wireEvent struct {
 func (e wireEvent) String() string { return fmt.Sprintf("%s %.300q", e.kind, e.data) }
 
 // wireConn is a bare connection, each event of which is seen, and which does nothing by
-// itself but answer a close.
+// itself but answer a close, and the pings that only ask whether it lives.
 type wireConn struct {
 	*websocket.Conn
 	events chan wireEvent
@@ -257,7 +257,13 @@ func newWireConn(t testing.TB, conn *websocket.Conn) *wireConn {
 			return nil
 		}
 	}
-	conn.SetPingHandler(note("ping"))
+	marked := note("ping")
+	conn.SetPingHandler(func(payload string) error {
+		if strings.HasPrefix(payload, "mark") {
+			return marked(payload)
+		}
+		return c.write(websocket.PongMessage, []byte(payload))
+	})
 	conn.SetPongHandler(note("pong"))
 	var reader sync.WaitGroup
 	reader.Go(func() {

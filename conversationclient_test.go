@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -84,7 +85,6 @@ type clientPart struct {
 	tracked int         // frames on it
 	reports partReports // what the client has reported on it, and shall have
 	lost    bool        // whether it has ended in the middle
-	sent    []any       // msg_ids that the server has brought, as the conversation has them
 
 	mu       sync.Mutex
 	outcomes map[string]partOutcome // of the listeners, by msg_id
@@ -106,7 +106,8 @@ func newReports() partReports {
 // addReport adds the content of a frame.
 func addReport(content any, received *float64, handled map[float64]bool, failed map[string]bool) {
 	c, _ := content.(map[string]any)
-	*received = max(*received, c["received"].(float64))
+	highest, _ := c["received"].(float64)
+	*received = max(*received, highest)
 	pairs, _ := c["handled"].([]any)
 	for _, pair := range pairs {
 		for n := pair.([]any)[0].(float64); n <= pair.([]any)[1].(float64); n++ {
@@ -139,15 +140,10 @@ func playServer(t *testing.T, lines []conversationLine) {
 	p := &clientPart{t: t, lines: lines, values: placeholders{}, shakes: make(chan connecting), conns: make(chan *wireConn, 1),
 		calls: map[any]*partCall{}, outcomes: map[string]partOutcome{}, reports: newReports()}
 	web := httptest.NewServer(http.HandlerFunc(p.shakeHands))
-	over := make(chan struct{})
 	t.Cleanup(func() {
-		close(over)
+		close(p.shakes)
 		web.Close()
 	})
-	go func() {
-		<-over
-		close(p.shakes)
-	}()
 	p.start(strings.TrimPrefix(web.URL, "http://"))
 	for i, l := range lines {
 		if err := p.play(i, l); err != nil {
@@ -236,7 +232,11 @@ func (p *clientPart) play(i int, l conversationLine) error {
 			p.out, p.login = nil, login
 			go func() { login <- p.client.Login(testContext(p.t)) }()
 		}
-		p.shakes <- with
+		select {
+		case p.shakes <- with:
+		case <-time.After(testkit.Patience):
+			return errors.New("the client does not come")
+		}
 		if _, refused := p.nextOf(i).is("<", "http"); !refused {
 			p.conn = testkit.Receive(p.t, p.conns)
 		}
