@@ -26,6 +26,11 @@ const (
 
 // deliveries are what a run of the server knows of letters: the mailboxes' disk, and
 // the goroutine that does what nobody's input brings.
+//
+// The order in which locks are taken is: hub.mu, mailbox.mu, and then one of
+// deliveries.mu, outgoing.mu, a link's or the store's own. The store calls what it was
+// given with none held. Nothing is logged, and nobody is told, with one of them held:
+// that is what notices are for.
 type deliveries struct {
 	srv        *server
 	hub        *hub
@@ -123,16 +128,23 @@ func (d *deliveries) newBroadcast(s sender) *broadcast {
 	})
 }
 
-// hasRoom reports whether a letter may be in memory, too.
+// hasRoom reports whether a letter may be in memory, too. The less is left for all, the
+// less one may have, and never more than what is left: so those who report nothing do
+// not take the room of the others.
 func (d *deliveries) hasRoom(b *mailbox, l *letter) bool {
-	limits := &d.srv.s.cfg.Limits
-	if d.unreported.Load()+int64(l.cost()) > int64(limits.TotalQueuedBytes) {
+	bytes := b.bytes + l.cost()
+	switch {
+	case bytes > d.roomInAll():
 		return false
+	case d.store == nil:
+		return bytes <= d.srv.s.cfg.Limits.QueuedBytes
 	}
-	if d.store == nil {
-		return b.bytes+l.cost() <= limits.QueuedBytes
-	}
-	return b.letters.Len() == 0 || b.freePlaces() > 0 && b.bytes+l.cost() <= maxUnreportedBytes
+	return b.letters.Len() == 0 || b.freePlaces() > 0 && bytes <= maxUnreportedBytes
+}
+
+// roomInAll returns how many bytes of letters may yet be in memory.
+func (d *deliveries) roomInAll() int {
+	return d.srv.s.cfg.Limits.TotalQueuedBytes - int(d.unreported.Load())
 }
 
 // watch has letters that are not reported soon saved.
@@ -173,28 +185,31 @@ func (d *deliveries) rouse() {
 	}
 }
 
+// expire drops what is too old.
+func (d *deliveries) expire() {
+	d.hub.expireOutgoing()
+	if d.store != nil {
+		d.store.Expire()
+	}
+}
+
 // run does what is to be done in the background until ctx ends.
 func (d *deliveries) run(ctx context.Context) {
 	var spill <-chan time.Time
-	expire := time.NewTicker(expireEvery)
-	defer expire.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.wake:
-			sleep(ctx, noticesAfter) // more may come
+			if !d.hasLoads() {
+				sleep(ctx, noticesAfter) // more may come
+			}
 		case <-spill:
 			spill = nil
 			d.spill()
-		case <-expire.C:
-			d.hub.expireOutgoing()
-			if d.store != nil {
-				d.store.Expire()
-			}
 		}
 		d.sendDue()
-		d.load(ctx)
+		d.load()
 		if spill == nil && d.hasYoung() {
 			spill = time.After(spillEvery)
 		}
@@ -207,6 +222,12 @@ func (d *deliveries) sendDue() {
 	d.due = notices{}
 	d.mu.Unlock()
 	due.send(d.srv, nil)
+}
+
+func (d *deliveries) hasLoads() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.loads) > 0
 }
 
 func (d *deliveries) hasYoung() bool {
@@ -229,32 +250,35 @@ func (d *deliveries) spill() {
 	}
 }
 
-// load has mailboxes send what is on disk, by turns.
-func (d *deliveries) load(ctx context.Context) {
-	for ctx.Err() == nil {
-		d.mu.Lock()
-		boxes := d.loads
-		d.loads = nil
-		for _, b := range boxes {
-			b.loadDue = false
-		}
-		d.mu.Unlock()
-		if len(boxes) == 0 {
-			return
-		}
-		for _, b := range boxes {
-			var n notices
-			again := b.load(&n)
-			n.send(d.srv, nil)
-			if again {
-				d.loadSoon(b)
-			}
+// load has mailboxes send what is on disk. Each gets one turn, and then comes what else
+// there is to do.
+func (d *deliveries) load() {
+	d.mu.Lock()
+	boxes := d.loads
+	d.loads = nil
+	for _, b := range boxes {
+		b.loadDue = false
+	}
+	d.mu.Unlock()
+	for _, b := range boxes {
+		var n notices
+		again := b.load(&n)
+		n.send(d.srv, nil)
+		if again {
+			d.loadSoon(b)
 		}
 	}
 }
 
-// restored makes a letter of what is on disk.
-func (d *deliveries) restored(m backlog.Message) *letter {
+// loadedLetter is a letter that was on disk, and how a connection gets it, or why not.
+type loadedLetter struct {
+	*letter
+	text []byte
+	why  failure
+}
+
+// restored makes a letter of what is on disk, for the connection to.
+func (d *deliveries) restored(m backlog.Message, to *peer) loadedLetter {
 	l := newLetter(sender{}, m.Data, true)
 	l.seq, l.at, l.saving, l.saved = m.Seq, d.hub.now(), true, true
 	if from, msgID, want, ok := parseMeta(m.Meta); ok {
@@ -264,7 +288,11 @@ func (d *deliveries) restored(m backlog.Message) *letter {
 		l.msgID, l.want, l.key = msgID, want, dedup.Of(msgID)
 		l.told = from != "" && l.from == nil // nobody is there to be told
 	}
-	return l
+	text, why := textFor(to, l)
+	if why == "" && isLate(m) {
+		why = failedExpired
+	}
+	return loadedLetter{l, text, why}
 }
 
 // dropped is called by the store for a message that it keeps no longer.
@@ -272,7 +300,7 @@ func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 	d.srv.stats.expired.Add(1)
 	from, msgID, want, ok := parseMeta(meta)
 	m := d.hub.member([]byte(from))
-	if !ok || m == nil {
+	if !ok || m == nil || d.isUnderWay(client, seq) {
 		return
 	}
 	var n notices
@@ -280,13 +308,34 @@ func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 	d.sendLater(&n)
 }
 
+// isUnderWay reports whether a letter was sent to its client, and may be handled.
+func (d *deliveries) isUnderWay(client string, seq uint64) bool {
+	m := d.hub.member([]byte(client))
+	if m == nil {
+		return false
+	}
+	b := m.mailbox.Load()
+	return b != nil && b.has(seq)
+}
+
 func (d *deliveries) saveFailed(err error) {
 	d.srv.stats.warnings.warn(d.srv.s.log, "a message cannot be kept for its receiver", "error", err)
 }
 
-func (d *deliveries) loadFailed(b *mailbox, err error) {
-	d.srv.stats.warnings.warn(d.srv.s.log, "what waits for a client cannot be read; it is tried again", "client_id", b.member.id, "error", err)
-	time.AfterFunc(loadAgainAfter, func() { d.loadSoon(b) })
+// miss is that what is on disk for a client could not be read.
+type miss struct {
+	box     *mailbox
+	err     error
+	givenUp bool
+}
+
+func (d *deliveries) missed(m miss) {
+	if m.givenUp {
+		d.srv.s.log.Error("what waits for a client cannot be read; newer messages pass it by", "client_id", m.box.member.id, "error", m.err)
+		return
+	}
+	d.srv.stats.warnings.warn(d.srv.s.log, "what waits for a client cannot be read; it is tried again", "client_id", m.box.member.id, "error", m.err)
+	time.AfterFunc(loadAgainAfter, func() { d.loadSoon(m.box) })
 }
 
 // close is called when no connection is left. What is on its way to the disk gets

@@ -25,6 +25,7 @@ type letter struct {
 	number uint64 // on the connection that it was sent on; 0 for not sent
 	at     int64  // of hub.now, when it was put into the mailbox
 
+	returns bool // whether it is on its way to the disk in front of what is there
 	saving  bool // whether it is on disk, or on its way there
 	saved   bool // whether it is on disk
 	read    bool // whether the receiver has it

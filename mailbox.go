@@ -1,6 +1,8 @@
 package crosscomm
 
 import (
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,14 +24,21 @@ const (
 	// spillAfter is how long a letter may be unreported in memory alone. A receiver
 	// that keeps up reports sooner, and nothing goes to disk.
 	spillAfter = 20 * time.Millisecond
+	// saveAgainAfter is when what could not be saved is tried again.
+	saveAgainAfter = time.Second
+	// mostMisses is how often it is tried to read what is on disk.
+	mostMisses = 5
+	// headersRoom is how many bytes more than it says a client must take where
+	// headers are agreed on: those that have tracked what had none.
+	headersRoom = 64
 )
 
 // mailbox has the letters for one client, in the order in which they came: those that
 // were sent on its connection and are not reported yet, and behind them those that
 // wait on disk. While any wait there, what comes goes behind them.
 //
-// Its methods put what is to be told to senders into notices, which are sent when no
-// lock is held any more.
+// Its methods put what is to be told to senders, and done, into notices, which are sent
+// when no lock is held any more: see deliveries for the order of locks.
 type mailbox struct {
 	member *member
 	office *deliveries
@@ -43,15 +52,19 @@ type mailbox struct {
 	onDisk  bool                // whether others wait on disk; member.waiting says the same
 	loaded  uint64              // the seq up to which none of those has one
 	saving  int                 // how many letters are on their way to the disk
+	saves   int                 // how many have ever begun or ended it
+	back    int                 // how many are on their way in front of what is there: until then nothing is loaded
+	behind  map[uint64]*letter  // by seq, those on disk that are given up when the connection ends
+	misses  int                 // how often in a row what is on disk could not be read
 	watched bool                // whether it is looked for letters to save
 	readTo  uint64              // the number up to which the client has read
 	asked   question            // of a plain connection
 }
 
-// put takes a letter, which is the mailbox's if it is taken. It is sent on the connection, together with what the peer via
-// has forwarded, if it may go at once; via is nil if nobody's input has brought it.
-// The failure says why it is not taken. If it goes to disk, whoever brings letters
-// should wait for room there.
+// put takes a letter, which is the mailbox's if it is taken. It is sent on the
+// connection, together with what the peer via has forwarded, if it may go at once; via is
+// nil if nobody's input has brought it. The failure says why it is not taken. If it goes
+// to disk, whoever brings letters should wait for room there.
 func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk bool) {
 	var now int64
 	if via != nil {
@@ -87,10 +100,22 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 		}
 		return "", false
 	}
-	l.keep = true // what is in front of it is on disk
+	if !b.onDisk { // what was sent before must not be told of later, nor be lost when this is not
+		for _, before := range b.letters.All() {
+			if before.keep && !before.saving && !before.done {
+				b.saveNow(before)
+			}
+		}
+	}
 	b.setOnDisk(true)
-	b.save(l)
-	l.own(false)
+	b.saveNow(l)
+	if l.own(false); !l.keep { // it is there only because others are in front of it
+		if b.behind == nil {
+			b.behind = map[uint64]*letter{}
+		}
+		b.behind[l.seq] = l
+		n.settle(l)
+	}
 	return "", true
 }
 
@@ -117,7 +142,11 @@ func textFor(p *peer, l *letter) (text []byte, why failure) {
 		}
 		text = f.AppendPlain(nil, l.data)
 	}
-	if len(text) > p.takes {
+	takes := p.takes
+	if p.agreed {
+		takes += headersRoom // or what was not too large before it waited would be
+	}
+	if len(text) > takes {
 		return nil, failedTooLarge
 	}
 	return text, ""
@@ -217,14 +246,29 @@ func (b *mailbox) pop() *letter {
 	return l
 }
 
-// save has a letter written to disk.
-func (b *mailbox) save(l *letter) {
+// beginSave counts a letter that is about to be written to disk.
+func (b *mailbox) beginSave(l *letter) {
 	l.saving = true
 	b.saving++
+	b.saves++
+}
+
+// saveNow has a letter written to disk. What goes behind all others is saved with mu
+// held, so that whatever is on disk, what is in front of it is there too.
+func (b *mailbox) saveNow(l *letter) {
+	b.beginSave(l)
+	b.write(l)
+}
+
+// write has a letter written to disk, for which beginSave was called. It needs no lock.
+func (b *mailbox) write(l *letter) {
 	b.office.store.Put(b.member.id, backlog.Message{Seq: l.seq, Time: time.Now(), Meta: l.meta(), Data: l.data}, func(err error) {
 		var n notices
 		b.saved(l, err, &n)
 		b.office.sendLater(&n)
+		if err != nil {
+			b.office.saveFailed(err)
+		}
 	})
 }
 
@@ -233,19 +277,37 @@ func (b *mailbox) saved(l *letter, err error, n *notices) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.saving--
+	b.saves++
+	if l.returns {
+		l.returns = false
+		b.back--
+	}
 	if err == nil {
 		l.saved = true
 		n.settle(l)
 	} else {
 		l.saving = false
-		b.office.saveFailed(err)
+		l.at = b.office.hub.now() + int64(saveAgainAfter)
 		if l.number == 0 { // else it may still be handled
-			n.fail(l, failedFull, "it cannot be written to the server's disk")
+			delete(b.behind, l.seq)
+			n.fail(l, saveFailure(err), "")
+			b.office.srv.stats.undelivered.Add(1)
 		}
 	}
 	if b.onDisk {
 		b.office.loadSoon(b)
 	}
+}
+
+// saveFailure is what the sender of a letter is told that cannot be saved.
+func saveFailure(err error) failure {
+	switch {
+	case errors.Is(err, backlog.ErrTooLarge):
+		return failedTooLarge
+	case errors.Is(err, backlog.ErrClosed):
+		return failedOffline
+	}
+	return failedFull
 }
 
 // freePlaces returns how many more letters may be sent on the connection now.
@@ -267,8 +329,7 @@ func (b *mailbox) spill() (more bool) {
 		switch {
 		case l.saving || l.done || !l.keep:
 		case now-l.at >= int64(spillAfter):
-			l.at = now // it is tried again if it fails
-			b.save(l)
+			b.saveNow(l) // in front of it all others are saved, or about to be
 			more = true
 		default:
 			return true
@@ -307,30 +368,54 @@ func (b *mailbox) detach(p *peer, n *notices) {
 func (b *mailbox) leave(n *notices) {
 	b.to = nil
 	b.asked.stop()
+	var given []uint64 // seqs of those on disk that nobody shall have later
+	giveUp := func(l *letter) {
+		n.fail(l, failedOffline, "its connection was lost")
+		if l.saving {
+			given = append(given, l.seq)
+		}
+	}
 	first := true
 	for b.letters.Len() > 0 {
 		l := b.pop()
-		switch {
-		case l.done:
+		if l.done {
 			continue
-		case !l.keep:
-			n.fail(l, failedOffline, "its connection was lost")
+		}
+		l.number = 0
+		if !l.keep {
+			giveUp(l)
 			continue
-		case l.group != nil:
-			// It is kept, but whoever counts receivers does not wait for this one.
-			n.fail(l, failedOffline, "its connection was lost")
 		}
 		if first {
 			first = false
 			b.loaded = l.seq - 1
 		}
-		if l.number = 0; !l.saving {
-			b.save(l)
+		if !l.saving {
+			b.beginSave(l)
+			n.saves = append(n.saves, save{b, l})
 		}
+		if !l.saved {
+			l.returns = true
+			b.back++
+		}
+	}
+	for _, l := range b.behind {
+		giveUp(l)
+	}
+	b.behind = nil
+	if len(given) > 0 {
+		b.office.store.Delete(b.member.id, given, nil)
 	}
 	if !first {
 		b.setOnDisk(true)
 	}
+}
+
+// has reports whether a letter was sent on the connection and is not reported yet.
+func (b *mailbox) has(seq uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.letters.All(), func(l *letter) bool { return l.seq == seq })
 }
 
 // sendWaiting is called when the client gives a sign of life, and letters wait.
@@ -346,42 +431,85 @@ func (b *mailbox) sendWaiting() {
 // goroutine only, and reports whether it should be called again at once.
 func (b *mailbox) load(n *notices) (again bool) {
 	b.mu.Lock()
-	after, to := b.loaded, b.to
-	free := b.freePlaces()
-	ready := b.onDisk && b.present(b.office.hub.now()) && free >= maxUnansweredPlain/2 && b.bytes <= maxUnreportedBytes/2
+	after, to, saves := b.loaded, b.to, b.saves
+	places, bytes := b.roomToLoad()
 	b.mu.Unlock()
-	if !ready {
+	if places == 0 {
 		return false
 	}
-	messages, err := b.office.store.Load(b.member.id, after, min(free, loadedAtOnce), loadedBytesAtOnce)
-	if err != nil {
-		b.office.loadFailed(b, err)
-		return false
+	messages, err := b.office.store.Load(b.member.id, after, places, bytes)
+	// Before the lock: to find a sender takes that of the hub.
+	letters := make([]loadedLetter, len(messages))
+	for i, m := range messages {
+		letters[i] = b.office.restored(m, to)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.to != to || b.loaded != after {
 		return true
 	}
-	if len(messages) == 0 {
+	if err != nil {
+		b.cannotLoad(err, n)
+		return false
+	}
+	b.misses = 0
+	if len(letters) == 0 {
+		if b.saves != saves {
+			return true // one may have got there after it was looked
+		}
 		if b.saving == 0 { // else what is being saved has it called again
 			b.setOnDisk(false)
 		}
 		return false
 	}
-	for _, m := range messages {
-		l := b.office.restored(m)
-		b.loaded = l.seq
-		text, why := textFor(to, l)
-		if why == "" && isLate(m) {
-			why = failedExpired
-		}
-		if why != "" {
-			n.fail(l, why, "")
-			b.office.store.Delete(b.member.id, []uint64{l.seq}, nil)
-			continue
-		}
-		b.send(l, text, nil, n)
+	for _, found := range letters {
+		b.sendLoaded(found, n)
 	}
 	return true
+}
+
+// roomToLoad returns how many letters may be read from disk now, of how many bytes; 0
+// for none.
+func (b *mailbox) roomToLoad() (places, bytes int) {
+	free := b.freePlaces()
+	switch {
+	case !b.onDisk, b.back > 0, !b.present(b.office.hub.now()), free < maxUnansweredPlain/2, b.bytes > maxUnreportedBytes/2:
+		return 0, 0
+	case b.letters.Len() == 0: // or nothing would have it called again
+		return min(free, loadedAtOnce), loadedBytesAtOnce
+	}
+	bytes = min(loadedBytesAtOnce, b.office.roomInAll()-b.bytes)
+	if bytes <= 0 {
+		return 0, 0
+	}
+	return min(free, loadedAtOnce), bytes
+}
+
+// sendLoaded sends a letter that was on disk.
+func (b *mailbox) sendLoaded(found loadedLetter, n *notices) {
+	l := found.letter
+	b.loaded = l.seq
+	if waits := b.behind[l.seq]; waits != nil {
+		delete(b.behind, l.seq)
+		l.sender, l.told, l.keep = waits.sender, waits.told, false
+	}
+	if found.why != "" {
+		n.settle(l) // who did not want to know more has what he wanted
+		n.fail(l, found.why, "")
+		b.office.store.Delete(b.member.id, []uint64{l.seq}, nil)
+		return
+	}
+	b.send(l, found.text, nil, n)
+}
+
+// cannotLoad is called when what is on disk cannot be read. It is tried again, but
+// not for ever: then the client has at least what comes from now on.
+func (b *mailbox) cannotLoad(err error, n *notices) {
+	b.misses++
+	givenUp := b.misses >= mostMisses
+	if givenUp {
+		b.misses, b.loaded = 0, b.office.seq.Load()
+		b.setOnDisk(false)
+	}
+	n.misses = append(n.misses, miss{b, err, givenUp})
 }

@@ -11,6 +11,14 @@ import (
 type notices struct {
 	of      []noticesOf
 	refused []refusal
+	saves   []save // to be begun
+	misses  []miss // to be logged, and tried again
+}
+
+// save is a letter that is to be written to disk, for which beginSave was called.
+type save struct {
+	box    *mailbox
+	letter *letter
 }
 
 // noticesOf are those of one sender.
@@ -40,7 +48,9 @@ type refusal struct {
 	err error
 }
 
-func (n *notices) none() bool { return len(n.of) == 0 && len(n.refused) == 0 }
+func (n *notices) none() bool {
+	return len(n.of) == 0 && len(n.refused) == 0 && len(n.saves) == 0 && len(n.misses) == 0
+}
 
 // sent notes what became of a message for p.
 func (n *notices) sent(p *peer, err error) {
@@ -106,6 +116,8 @@ func (n *notices) merge(other *notices) {
 		of.free()
 	}
 	n.refused = append(n.refused, other.refused...)
+	n.saves = append(n.saves, other.saves...)
+	n.misses = append(n.misses, other.misses...)
 	*other = notices{}
 }
 
@@ -119,8 +131,14 @@ func (of noticesOf) free() {
 // send tells all of them, together with what the peer via has forwarded, if there is
 // one. No lock may be held. Then there are none.
 func (n *notices) send(srv *server, via *peer) {
-	of, refused := n.of, n.refused
+	of, refused, saves, misses := n.of, n.refused, n.saves, n.misses
 	*n = notices{}
+	for _, s := range saves {
+		s.box.write(s.letter)
+	}
+	for _, m := range misses {
+		m.box.office.missed(m)
+	}
 	for _, r := range refused {
 		srv.outcome(r.p, r.err)
 	}

@@ -164,6 +164,7 @@ func (srv *server) begin() (*serverRun, error) {
 		})
 	}
 	run.keeper.Go(func() { run.deliveries.run(keepCtx) })
+	run.keeper.Go(func() { every(keepCtx, expireEvery, run.deliveries.expire) })
 	run.keeper.Go(func() { every(keepCtx, srv.s.cfg.HeartbeatInterval, srv.hub.lookAtSilent) })
 	if srv.s.cfg.TokenFile != "" {
 		run.keeper.Go(func() { every(keepCtx, tokensFresh, func() { srv.refreshTokens(run) }) })
