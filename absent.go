@@ -16,11 +16,28 @@ func (a *absent) remove(m *member) {
 	}
 }
 
+// oldest returns the one that is to be forgotten first; nil for none. Those for whom
+// messages wait come last, so far as it can be seen in a short time.
+func (a *absent) oldest() *list.Element {
+	const looks = 100
+	at := a.members.Front()
+	for range looks {
+		if at == nil || !at.Value.(*member).waiting.Load() {
+			break
+		}
+		at = at.Next()
+	}
+	if at == nil {
+		return a.members.Front()
+	}
+	return at
+}
+
 // forgetOldest forgets clients while more are known than may be, with hub.mu locked.
 // Nobody who is connected is forgotten.
 func (h *hub) forgetOldest() {
 	for len(h.members) > h.s.cfg.Limits.KnownClients {
-		oldest := h.absent.members.Front()
+		oldest := h.absent.oldest()
 		if oldest == nil {
 			return
 		}

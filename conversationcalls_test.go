@@ -32,7 +32,7 @@ func (p *clientPart) call(i int, l conversationLine) error {
 	run := func(f func() error) { go func() { call.done <- f() }() }
 	content := contentOf(l)
 	switch {
-	case kind == "login", kind == "received", kind == "heartbeat", p.calls[l.at("msg_id")] != nil, l.at("headers", "reply_to") != nil:
+	case kind == "login", kind == "report", kind == "heartbeat", p.calls[l.at("msg_id")] != nil, l.at("headers", "reply_to") != nil:
 		return nil
 	case kind == "logout":
 		run(func() error { return p.client.Logout(ctx) })
@@ -56,7 +56,7 @@ func (p *clientPart) call(i int, l conversationLine) error {
 		asked.cancel()
 		return nil
 	case l.at("headers", "request") == true:
-		if l.at("headers", "timeout") != nil {
+		if l.at("headers", "timeout_ms") != nil {
 			ctx, cancel = context.WithTimeout(ctx, time.Minute)
 			p.t.Cleanup(cancel)
 		}
@@ -166,12 +166,12 @@ func (p *clientPart) expect(i int, l conversationLine) {
 			what.reply = after.frame
 		case after.at("msg_type") == "cancel" && after.at("content", "msg_id") == l.at("msg_id"):
 			what.waits = true
-		case after.at("msg_type") == "received":
+		case after.at("msg_type") == "report":
 			failures, _ := after.at("content", "failed").([]any)
 			for _, f := range failures {
-				if f := f.([]any); f[0] == float64(p.tracked) {
-					what.reason = f[2].(string)
-					what.waits = what.waits || f[1] == "expired"
+				if f := f.(map[string]any); f["number"] == float64(p.tracked) {
+					what.reason = f["reason"].(string)
+					what.waits = what.waits || f["error"] == "expired"
 				}
 			}
 		}

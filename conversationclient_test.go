@@ -255,7 +255,7 @@ func (p *clientPart) play(i int, l conversationLine) error {
 	if err := p.call(i, l); err != nil {
 		return err
 	}
-	if l.at("msg_type") == "received" {
+	if l.at("msg_type") == "report" {
 		addReport(l.at("content"), &p.reports.wantReceived, p.reports.wantHandled, p.reports.wantFailed)
 		for !p.reports.complete() {
 			if e := p.next("heartbeat"); !p.isReport(e) {
@@ -339,7 +339,7 @@ func (p *clientPart) isReport(e wireEvent) bool {
 		To      string `json:"to_client_id"`
 		Content any
 	}
-	if e.kind != "text" || json.Unmarshal([]byte(e.data), &frame) != nil || frame.Type != "received" || frame.To != "server" {
+	if e.kind != "text" || json.Unmarshal([]byte(e.data), &frame) != nil || frame.Type != "report" || frame.To != "server" {
 		return false
 	}
 	addReport(frame.Content, &p.reports.received, p.reports.handled, p.reports.failed)

@@ -51,8 +51,11 @@ func (o *ownLetters) settle(list []notice) {
 func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h headers) (Receipt, error) {
 	want := stageNamed(h.Delivery)
 	run := srv.running()
-	if run == nil {
+	if run == nil || run.ctx.Err() != nil {
 		return Receipt{}, errStopped
+	}
+	if ctx.Err() != nil {
+		return Receipt{}, context.Cause(ctx)
 	}
 	receipt := Receipt{MsgID: msgID}
 	fail := func(err error) (Receipt, error) {
@@ -103,7 +106,7 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 
 // keep has a message of the server's own, for which nobody waits, wait for the client of
 // the id, which is nil if none is known.
-func (srv *server) keep(data []byte, m *member, id string) error {
+func (srv *server) keep(ctx context.Context, data []byte, m *member, id string) error {
 	run := srv.running()
 	switch {
 	case run == nil || run.deliveries.store == nil:
@@ -112,11 +115,16 @@ func (srv *server) keep(data []byte, m *member, id string) error {
 		return fmt.Errorf("to %q: %w", id, ErrUnknownClient)
 	}
 	var n notices
-	l := newLetter(sender{}, appendHeaders(nil, data, headers{Delivery: Accepted.String()}), true)
-	if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
+	h := headers{Delivery: Accepted.String(), QueuedAs: run.deliveries.nextID()}
+	l := newLetter(sender{}, appendHeaders(nil, data, h), true)
+	why, toDisk := run.deliveries.bring(m, l, nil, &n)
+	if why != "" {
 		return fmt.Errorf("to %q: %w", id, why.err(""))
 	}
 	n.send(srv, nil)
+	if toDisk { // or the memory would be full of what waits for the disk
+		_ = run.deliveries.store.Room(ctx)
+	}
 	return nil
 }
 

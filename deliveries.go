@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ const (
 	// expireEvery is how often it is looked for those that are too old.
 	expireEvery = time.Minute
 	// loadAgainAfter is when what could not be read from disk is tried again.
-	loadAgainAfter = time.Second
+	loadAgainAfter = 300 * time.Millisecond
 )
 
 // deliveries are what a run of the server knows of letters: the mailboxes' disk, and
@@ -35,8 +36,10 @@ type deliveries struct {
 	srv        *server
 	hub        *hub
 	store      *backlog.Store // nil for none: then nothing waits for who is away
+	closed     atomic.Bool    // whether it is that of a run that has ended
 	unreported atomic.Int64   // bytes of letters that were sent
 	seq        atomic.Uint64  // the last one that a letter got
+	ids        atomic.Uint64  // the last one of nextID
 
 	wake chan struct{} // holds a token if there is something to do
 
@@ -49,6 +52,7 @@ type deliveries struct {
 // openDeliveries opens the queues on disk, if there shall be any.
 func (srv *server) openDeliveries() (*deliveries, error) {
 	d := &deliveries{srv: srv, hub: srv.hub, wake: make(chan struct{}, 1), young: map[*mailbox]bool{}}
+	d.ids.Store(uint64(time.Now().UnixMicro())) // beyond those of earlier runs
 	cfg := srv.s.cfg
 	if cfg.DataDir == "" || cfg.Queues.Off {
 		return d, nil
@@ -70,7 +74,7 @@ func (srv *server) openDeliveries() (*deliveries, error) {
 
 // mailboxFor returns the mailbox of a client if it has one, or needs one.
 func (d *deliveries) mailboxFor(m *member) *mailbox {
-	if b := m.mailbox.Load(); b != nil {
+	if b := m.mailbox.Load(); b != nil && !b.office.closed.Load() {
 		return b
 	}
 	if d.store != nil {
@@ -83,13 +87,14 @@ func (d *deliveries) mailboxFor(m *member) *mailbox {
 
 // mailboxOf returns the mailbox of a client, which is made if it is not there.
 func (d *deliveries) mailboxOf(m *member) *mailbox {
-	if b := m.mailbox.Load(); b != nil {
-		return b
+	before := m.mailbox.Load()
+	if before != nil && !before.office.closed.Load() {
+		return before
 	}
 	b := &mailbox{member: m, office: d}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !m.mailbox.CompareAndSwap(nil, b) {
+	if !m.mailbox.CompareAndSwap(before, b) {
 		return m.mailbox.Load()
 	}
 	if d.store != nil {
@@ -110,11 +115,8 @@ func (d *deliveries) bring(m *member, l *letter, via *peer, n *notices) (why fai
 	if why = failedUnknown; m != nil {
 		why, toDisk = d.mailboxOf(m).put(l, via, n)
 	}
-	switch {
-	case why != "":
+	if why != "" {
 		d.srv.stats.undelivered.Add(1)
-	case toDisk:
-		d.srv.stats.kept.Add(1)
 	}
 	return why, toDisk
 }
@@ -127,6 +129,9 @@ func (d *deliveries) newBroadcast(s sender) *broadcast {
 		d.sendLater(&n)
 	})
 }
+
+// nextID returns an id for a message whose own one need not be unique.
+func (d *deliveries) nextID() string { return strconv.FormatUint(d.ids.Add(1), 36) }
 
 // hasRoom reports whether a letter may be in memory, too. The less is left for all, the
 // less one may have, and never more than what is left: so those who report nothing do
@@ -341,6 +346,7 @@ func (d *deliveries) missed(m miss) {
 // close is called when no connection is left. What is on its way to the disk gets
 // there.
 func (d *deliveries) close() error {
+	d.closed.Store(true) // whoever still has it gets no mailbox of the next run's
 	var err error
 	if d.store != nil {
 		err = d.store.Close()

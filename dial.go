@@ -75,7 +75,7 @@ func (c *client) shakeHands(ctx context.Context, conn net.Conn, u *url.URL) (l *
 		return nil, false, fmt.Errorf("the server wants the subprotocol %.40q, which was not offered to it", selected)
 	}
 	return link.New(input, link.Options{
-		MaxMessage: c.s.cfg.MaxMessageSize,
+		MaxMessage: c.s.cfg.MaxMessageSize + headersRoom,
 		MaxQueued:  math.MaxInt, // messages go by Write; only a few short frames of our own go by Send
 		PingEvery:  pingEvery,
 		Client:     true,

@@ -18,7 +18,10 @@ type headers struct {
 	// ReplyTo, and Timeout for how many milliseconds, if not 0.
 	Request bool   `json:"request,omitempty"`
 	ReplyTo string `json:"reply_to,omitempty"`
-	Timeout int64  `json:"timeout,omitempty"`
+	Timeout int64  `json:"timeout_ms,omitempty"`
+	// QueuedAs tells messages apart that a server has kept: their senders, who want no
+	// receipts, need not have ids that do.
+	QueuedAs string `json:"queued_as,omitempty"`
 }
 
 // parseHeaders reads the headers of a frame, which may have none.
@@ -43,7 +46,7 @@ func parseAnyHeaders(f frame.Frame) (h headers, err error) {
 	if err := json.Unmarshal(f.Headers, &all); err != nil {
 		return headers{}, fmt.Errorf("the headers are malformed: %w", err)
 	}
-	for name, field := range map[string]any{"delivery": &h.Delivery, "request": &h.Request, "reply_to": &h.ReplyTo, "timeout": &h.Timeout} {
+	for name, field := range map[string]any{"delivery": &h.Delivery, "request": &h.Request, "reply_to": &h.ReplyTo, "timeout_ms": &h.Timeout, "queued_as": &h.QueuedAs} {
 		raw, ok := all[name]
 		if ok && (json.Unmarshal(raw, field) != nil || name == "delivery" && stageNamed(h.Delivery) == Sent) {
 			return headers{}, fmt.Errorf("the header %s cannot be %.40q", name, raw)
@@ -74,14 +77,11 @@ func appendHeaders(dst, data []byte, h headers) []byte {
 	return append(append(dst, text...), '}')
 }
 
-// appendTracked appends a frame of anybody's, so that whoever gets it counts it as
-// tracked.
-func appendTracked(dst, data []byte, f frame.Frame, h headers) []byte {
-	switch {
-	case h.Delivery != "":
-		return append(dst, data...)
-	case f.Headers == nil:
-		return appendHeaders(dst, data, headers{Delivery: Accepted.String()})
+// appendTracked appends a frame whose sender wants no receipt, so that whoever gets it
+// counts it as tracked, and tells it from others by queuedAs.
+func appendTracked(dst, data []byte, f frame.Frame, queuedAs string) []byte {
+	if f.Headers == nil {
+		return appendHeaders(dst, data, headers{Delivery: Accepted.String(), QueuedAs: queuedAs})
 	}
 	// What else is in the headers stays as it is: of two keys of one name the last
 	// one counts, and this one has no value that counts.
@@ -92,5 +92,5 @@ func appendTracked(dst, data []byte, f frame.Frame, h headers) []byte {
 	if len(more) > 0 {
 		dst = append(append(dst, more...), ',')
 	}
-	return append(dst, `"delivery":"accepted"}}`...)
+	return append(append(append(dst, `"delivery":"accepted","queued_as":"`...), queuedAs...), `"}}`...)
 }

@@ -18,6 +18,7 @@ type hub struct {
 	s       *Service
 	epoch   time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps
 	changed chan struct{} // holds a token if states() has changed
+	hasNew  atomic.Bool   // whether clients have come that were not known since the states were last written
 
 	// everybody is connected as a list, which is replaced and never changed; nil
 	// after a change, until somebody needs it. It is set with mu locked, if only
@@ -45,6 +46,7 @@ type member struct {
 	timedOut atomic.Bool          // as last noted by lookAtSilent
 	peer     atomic.Pointer[peer] // its live connection, or nil; set with hub.mu locked
 
+	expected  bool        // whether the operator has named it; then it is never forgotten
 	forgotten atomic.Bool // whether it is no longer among the members; set with hub.mu locked
 
 	mailbox  atomic.Pointer[mailbox] // nil before it has had a letter in this run
@@ -86,6 +88,10 @@ func (m *member) seen(at instant) time.Time {
 	// Counted back from now, it is right also after a step of the wall clock.
 	return at.wall.Add(time.Duration(last - at.now))
 }
+
+// known reports whether the member has ever logged in, so far as is known: it may only
+// be expected to. Call it with hub.mu held.
+func (m *member) known() bool { return m.lastSeen.Load() != 0 || !m.seenBefore.IsZero() }
 
 // connection returns the connection over which frames for the member can be
 // delivered, or nil. A client whose throttle pauses gives no sign of life because
@@ -135,6 +141,7 @@ func (h *hub) claim(p *peer, id string, n *notices, welcome func()) (old *peer, 
 	if m == nil {
 		m = &member{id: id}
 		h.members[id] = m
+		h.hasNew.Store(true)
 	}
 	h.absent.remove(m)
 	h.forgetOldest()
@@ -178,7 +185,9 @@ func (h *hub) logout(p *peer, err error) {
 	if mine {
 		m.peer.Store(nil)
 		delete(h.connected, m.id)
-		h.absent.add(m)
+		if !m.expected {
+			h.absent.add(m)
+		}
 		h.everybody.Store(nil)
 		h.markChanged()
 		h.notifyLogout(m.id, err)
@@ -299,7 +308,7 @@ func (h *hub) list(onlyOnline bool) []ClientInfo {
 	h.mu.RLock()
 	for _, m := range h.members {
 		online := h.present(m, at.now)
-		if online || !onlyOnline {
+		if online || !onlyOnline && m.known() {
 			list = append(list, ClientInfo{
 				ClientID:      m.id,
 				Online:        online,
@@ -319,6 +328,9 @@ func (h *hub) states() []memberState {
 	h.mu.RLock()
 	states := make([]memberState, 0, len(h.members))
 	for _, m := range h.members {
+		if !m.known() {
+			continue
+		}
 		state := clientState{Status: statusOffline, LastSeen: toSeconds(m.seen(at))}
 		if h.present(m, at.now) {
 			state.Status = statusOnline
@@ -336,10 +348,13 @@ func (h *hub) restore(states map[string]clientState) {
 	defer h.mu.Unlock()
 	var added []*member
 	for id, state := range states {
-		if h.members[id] == nil {
-			m := &member{id: id, seenBefore: fromSeconds(state.LastSeen)}
+		switch m := h.members[id]; {
+		case m == nil:
+			m = &member{id: id, seenBefore: fromSeconds(state.LastSeen)}
 			h.members[id] = m
 			added = append(added, m)
+		case !m.known():
+			m.seenBefore = fromSeconds(state.LastSeen)
 		}
 	}
 	slices.SortFunc(added, func(a, b *member) int { return a.seenBefore.Compare(b.seenBefore) })
@@ -361,15 +376,13 @@ func (h *hub) away(now int64) (list []*member) {
 	return list
 }
 
-// expect adds clients to those that are known.
+// expect adds clients to those that are known, for good.
 func (h *hub) expect(ids []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, id := range ids {
 		if h.members[id] == nil {
-			m := &member{id: id}
-			h.members[id] = m
-			h.absent.add(m)
+			h.members[id] = &member{id: id, expected: true}
 		}
 	}
 }

@@ -15,69 +15,122 @@ type inbox struct {
 
 	mu      sync.Mutex
 	had     *dedup.Window[handling]
-	running map[dedup.Key]*arriving // of which the listeners are not done yet
+	running map[dedup.Key]*arriving // those of which the listeners are not done yet
 }
 
-// arriving is a message that is being handled, and what it is to be reported as.
+// arriving is a message that is being handled.
 type arriving struct {
-	sess   *session
-	number uint64
+	run  *clientRun // in which; what an earlier one has not finished is handled again
+	as   []arrivedAs
+	done *outcomes // of all runs
+}
+
+// arrivedAs is what it is to be reported as: once for each time that it has come.
+type arrivedAs struct {
+	reports *reports // of a session
+	number  uint64
+}
+
+// outcomes are what the listeners have made of one message. It may be used concurrently; a
+// nil one remembers nothing.
+type outcomes struct {
+	mu sync.Mutex
+	by map[*registration]handling
+}
+
+// note notes what a listener has made of it.
+func (o *outcomes) note(reg *registration, h handling) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.by == nil {
+		o.by = map[*registration]handling{}
+	}
+	o.by[reg] = h
+}
+
+// of returns what a listener has made of it, if it has.
+func (o *outcomes) of(reg *registration) (h handling, ok bool) {
+	if o == nil {
+		return handling{}, false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h, ok = o.by[reg]
+	return h, ok
 }
 
 func newInbox() *inbox {
 	return &inbox{epoch: time.Now(), had: dedup.New[handling](maxRemembered, rememberFor), running: map[dedup.Key]*arriving{}}
 }
 
-// begin notes a message that has come with this number on the session. If it is new, the
-// caller has it handled, and then calls end. If it is not, it is reported by itself.
-func (in *inbox) begin(key dedup.Key, sess *session, number uint64) (isNew bool) {
+// begin notes a message that has come with this number on the session. If it is to be
+// handled the caller does so, and then calls end. If not, it is reported by itself.
+func (in *inbox) begin(key dedup.Key, sess *session, number uint64) (done *outcomes, isNew bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if a := in.running[key]; a != nil {
-		a.sess, a.number = sess, number
-		return false
+	as := arrivedAs{&sess.reports, number}
+	switch a := in.running[key]; {
+	case a == nil:
+	case a.run == sess.run:
+		a.as = append(a.as, as)
+		return nil, false
+	default:
+		// A listener may still be at it that has not seen the end of its context, and may
+		// yet finish. Meanwhile the message gets its place in the order anew.
+		a.run, a.as = sess.run, []arrivedAs{as}
+		return a.done, true
 	}
 	if h, ok := in.had.Get(key, int64(time.Since(in.epoch))); ok {
 		sess.reports.done(number, *h)
-		return false
+		return nil, false
 	}
-	in.running[key] = &arriving{sess, number}
-	return true
+	a := &arriving{sess.run, []arrivedAs{as}, new(outcomes)}
+	in.running[key] = a
+	return a.done, true
 }
 
-// end notes what has become of a message, and reports it.
-func (in *inbox) end(key dedup.Key, h handling) {
+// end notes what has become of a message in a run, and reports it.
+func (in *inbox) end(key dedup.Key, run *clientRun, h handling) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	a := in.running[key]
+	if a == nil || a.run != run {
+		return // it has come again in a later run
+	}
 	delete(in.running, key)
 	if h.failure == unfinished {
 		return // it comes again
 	}
 	h.reason = limitReason(h.reason)
 	in.had.Add(key, int64(time.Since(in.epoch)), h)
-	a.sess.reports.done(a.number, h)
+	for _, as := range a.as {
+		as.reports.done(as.number, h)
+	}
 }
 
 // receiveTracked handles a message that is to be reported.
 func (sess *session) receiveTracked(how delivery, data []byte, f frame.Frame, h headers) {
-	number := sess.reports.arrived()
-	key := dedup.Of(f.From, f.MsgID)
-	in := sess.client.inbox
-	if !in.begin(key, sess, number) {
+	in, s := sess.client.inbox, sess.client.s
+	key := dedup.Of(f.From, f.MsgID, []byte(h.QueuedAs))
+	done, isNew := in.begin(key, sess, sess.reports.arrived())
+	if !isNew {
 		return
 	}
-	s := sess.client.s
 	if string(f.From) == s.cfg.ClientID { // nobody hears himself
-		in.end(key, handling{failure: failedUnheard})
+		in.end(key, sess.run, handling{failure: failedUnheard})
 		return
 	}
 	if h.ReplyTo != "" {
 		s.replies.came(h.ReplyTo, newMessage(data, f))
-		in.end(key, handling{})
+		in.end(key, sess.run, handling{})
 		return
 	}
-	how.tally = newTally(func(outcome handling) { in.end(key, outcome) })
+	how.tally = newTally(func(outcome handling) { in.end(key, sess.run, outcome) })
+	how.noWait = true // the server sends no more ahead of the reports than there is room for
+	how.done = done
 	if h.Request {
 		how = s.inquiries.begin(s, how, f, h)
 	}
@@ -179,7 +232,7 @@ func (r *reports) frame(part report) []byte {
 	if err != nil {
 		panic(err) // numbers and strings can always be written
 	}
-	return r.sess.client.s.newFrame(typeReceived, ServerID, content)
+	return r.sess.client.s.newFrame(typeReport, ServerID, content)
 }
 
 // close ends the reports of a session that has ended.

@@ -116,7 +116,7 @@ func isLate(m backlog.Message) bool {
 		return false
 	}
 	h, err := parseHeaders(f)
-	return err == nil && h.Request && time.Since(m.Time) > time.Duration(h.Timeout)*time.Millisecond
+	return err == nil && h.Request && h.Timeout > 0 && time.Since(m.Time) > time.Duration(h.Timeout)*time.Millisecond
 }
 
 // letterOverhead is what one takes in memory besides its data, roughly.

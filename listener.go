@@ -105,8 +105,12 @@ type delivery struct {
 	keep bool
 	work *activity // counts downloads
 	// tally is told what the listeners have made of the message; nil if nobody asks.
-	tally   *tally
-	inquiry *inquiry // that the message is; nil if it is no request
+	tally *tally
+	// noWait has the connection read on although a listener does not keep up: a
+	// listener may wait for what it is to bring.
+	noWait  bool
+	done    *outcomes // of listeners that have the message already; nil for none
+	inquiry *inquiry  // that the message is; nil if it is no request
 }
 
 // arrival is a message on its way to a listener.
@@ -117,10 +121,15 @@ type arrival struct {
 	reg      *registration
 	received *receivedFile
 	tally    *tally
+	done     *outcomes
 }
 
 // run has the listener handle the message.
 func (a *arrival) run() {
+	if h, ok := a.done.of(a.reg); ok {
+		a.tally.end(h)
+		return
+	}
 	if a.ctx.Err() != nil {
 		a.reg.opts.Stats.dropped(1)
 		a.tally.end(handling{failure: unfinished})
@@ -129,7 +138,12 @@ func (a *arrival) run() {
 	a.path, a.err = a.received.outcome()
 	// Also if the listener panics, or ends its goroutine.
 	outcome := handling{failedListener, "it panicked"}
-	defer func() { a.tally.end(outcome) }()
+	defer func() {
+		if outcome.failure != unfinished {
+			a.done.note(a.reg, outcome)
+		}
+		a.tally.end(outcome)
+	}()
 	ctx := a.ctx
 	if a.inquiry != nil {
 		ctx = a.inquiry.ctx
@@ -158,11 +172,11 @@ func (s *Service) dispatch(how delivery, data []byte, f frame.Frame) {
 			continue
 		}
 		how.tally.add()
-		a := &arrival{ctx: how.ctx, registry: &s.listeners, reg: reg, received: received, tally: how.tally}
+		a := &arrival{ctx: how.ctx, registry: &s.listeners, reg: reg, received: received, tally: how.tally, done: how.done}
 		a.Message.set(data, t, f)
 		a.Message.inquiry = how.inquiry
 		work := task{size: len(data), ready: received.ready(), job: a}
-		if reg.queue.offer(a.FromClientID, work) {
+		if reg.queue.offer(a.FromClientID, work) || how.noWait && reg.queue.addBeyond(a.FromClientID, work) {
 			continue
 		}
 		how.link.Flush() // before it is waited

@@ -21,13 +21,15 @@ const (
 	// loadedAtOnce and loadedBytesAtOnce bound what is read from disk in one go.
 	loadedAtOnce      = 256
 	loadedBytesAtOnce = 1 << 20
+	// leastLoaded is what a client is sent that has nothing else, whatever there is room for.
+	leastLoaded = 32 << 10
 	// spillAfter is how long a letter may be unreported in memory alone. A receiver
 	// that keeps up reports sooner, and nothing goes to disk.
 	spillAfter = 20 * time.Millisecond
 	// saveAgainAfter is when what could not be saved is tried again.
 	saveAgainAfter = time.Second
 	// mostMisses is how often it is tried to read what is on disk.
-	mostMisses = 5
+	mostMisses = 3
 	// headersRoom is how many bytes more than it says a client must take where
 	// headers are agreed on: those that have tracked what had none.
 	headersRoom = 64
@@ -221,9 +223,9 @@ func (b *mailbox) take(r report, n *notices) {
 		}
 	}
 	for _, failed := range r.Failed {
-		if l := finish(failed.number); l != nil {
+		if l := finish(failed.Number); l != nil {
 			n.settle(l) // who did not want to know more has what he wanted
-			n.fail(l, failed.failure, failed.reason)
+			n.fail(l, failed.Error, failed.Reason)
 		}
 	}
 	for b.letters.Len() > 0 && b.letters.All()[0].done {
@@ -284,6 +286,7 @@ func (b *mailbox) saved(l *letter, err error, n *notices) {
 	}
 	if err == nil {
 		l.saved = true
+		b.office.srv.stats.kept.Add(1)
 		n.settle(l)
 	} else {
 		l.saving = false
@@ -475,10 +478,11 @@ func (b *mailbox) roomToLoad() (places, bytes int) {
 	switch {
 	case !b.onDisk, b.back > 0, !b.present(b.office.hub.now()), free < maxUnansweredPlain/2, b.bytes > maxUnreportedBytes/2:
 		return 0, 0
-	case b.letters.Len() == 0: // or nothing would have it called again
-		return min(free, loadedAtOnce), loadedBytesAtOnce
 	}
 	bytes = min(loadedBytesAtOnce, b.office.roomInAll()-b.bytes)
+	if b.letters.Len() == 0 { // then nothing else would have it called again
+		bytes = max(bytes, leastLoaded)
+	}
 	if bytes <= 0 {
 		return 0, 0
 	}

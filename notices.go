@@ -190,10 +190,12 @@ type outgoing struct {
 	window *dedup.Window[decision]
 }
 
-// decision is what a sender is told of a message.
+// decision is what a sender is told of a message, but for the reason of a failure, which
+// would take too much memory. The zero value is for what is not known yet.
 type decision struct {
-	stage Stage   // that was reached; Sent if nothing is known yet
-	other *notice // if it is more than that
+	stage   Stage
+	failure failure
+	counts  *Receipt
 }
 
 // begin reports whether the message is new, and if not what its sender is to be told,
@@ -205,10 +207,10 @@ func (o *outgoing) begin(key dedup.Key, now int64) (isNew bool, what *notice) {
 		o.window = dedup.New[decision](maxRemembered, rememberFor)
 	}
 	if d, ok := o.window.Get(key, now); ok {
-		if d.other == nil && d.stage > Sent {
-			return false, &notice{stage: d.stage}
+		if *d == (decision{}) {
+			return false, nil
 		}
-		return false, d.other
+		return false, &notice{stage: d.stage, failure: d.failure, counts: d.counts}
 	}
 	o.window.Add(key, now, decision{})
 	return true, nil
@@ -221,13 +223,8 @@ func (o *outgoing) decide(key dedup.Key, what notice) {
 	if o.window == nil {
 		return // the server has been started since
 	}
-	d, ok := o.window.Get(key, 0)
-	switch {
-	case !ok:
-	case what.failure == "" && what.counts == nil:
-		d.stage = what.stage
-	default:
-		d.other = what.withoutID()
+	if d, ok := o.window.Get(key, 0); ok {
+		*d = decision{what.stage, what.failure, what.counts}
 	}
 }
 

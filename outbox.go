@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/crosscomm/crosscomm-go/internal/fifo"
 )
 
 // maxAheadBytes bounds the messages of which a client waits to be told, with maxAhead.
@@ -21,13 +23,20 @@ type outbox struct {
 	list    []*outboxMessage
 	byID    map[string]*outboxMessage
 	bytes   int
-	freed   chan struct{} // if not nil, closed when there is more room
+	waiting fifo.Queue[*outboxTurn] // those that wait for room, in their order
+}
+
+// outboxTurn is somebody who waits for room.
+type outboxTurn struct {
+	come chan struct{} // closed when it is his turn
+	gone bool          // whether he waits no more; guarded by outbox.mu
 }
 
 // outboxMessage is one of them.
 type outboxMessage struct {
 	msgID string
 	data  []byte
+	plain []byte // without headers
 	want  Stage
 	told  chan told // has room for the one result
 }
@@ -42,11 +51,11 @@ type told struct {
 func (c *client) deliver(ctx context.Context, data []byte, msgID, to string, h headers) (Receipt, error) {
 	want := stageNamed(h.Delivery)
 	receipt := Receipt{MsgID: msgID}
-	run := c.lastRun()
 	current, err := c.session(ctx)
 	if err != nil {
 		return Receipt{}, err
 	}
+	run := current.run
 	fail := func(err error) (Receipt, error) {
 		return receipt, &DeliveryError{MsgID: msgID, To: to, Reached: receipt.Reached, Err: err}
 	}
@@ -59,11 +68,12 @@ func (c *client) deliver(ctx context.Context, data []byte, msgID, to string, h h
 		}
 		return fail(ErrNoReceipts)
 	}
+	plain := data
 	data = appendHeaders(nil, data, h)
 	if len(data) > current.serverTakes {
 		return Receipt{}, tooLarge(len(data), "the server", current.serverTakes)
 	}
-	m := &outboxMessage{msgID: msgID, data: data, want: want, told: make(chan told, 1)}
+	m := &outboxMessage{msgID: msgID, data: data, plain: plain, want: want, told: make(chan told, 1)}
 	if err := c.outbox.add(ctx, run, m); err != nil {
 		return Receipt{}, err
 	}
@@ -87,11 +97,13 @@ func (c *client) deliver(ctx context.Context, data []byte, msgID, to string, h h
 func (o *outbox) add(ctx context.Context, run *clientRun, m *outboxMessage) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.list) > 0 && (len(o.list) >= maxAhead || o.bytes+len(m.data) > maxAheadBytes) {
+	for first := true; !o.hasRoom(m) || first && o.waiting.Len() > 0; first = false {
 		if err := o.awaitRoom(ctx, run); err != nil {
+			o.wakeNext()
 			return err
 		}
 	}
+	defer o.wakeNext() // there may be room for more than one
 	if o.byID == nil {
 		o.byID = map[string]*outboxMessage{}
 	}
@@ -104,23 +116,42 @@ func (o *outbox) add(ctx context.Context, run *clientRun, m *outboxMessage) erro
 	return nil
 }
 
-// awaitRoom waits until a message is taken out. It is called with mu held, which it
-// gives up meanwhile.
+// hasRoom reports whether a message may be added; with mu held, as the next two.
+func (o *outbox) hasRoom(m *outboxMessage) bool {
+	return len(o.list) == 0 || len(o.list) < maxAhead && o.bytes+len(m.data) <= maxAheadBytes
+}
+
+// wakeNext has the one who has waited for longest look whether there is room.
+func (o *outbox) wakeNext() {
+	for o.waiting.Len() > 0 {
+		turn := o.waiting.All()[0]
+		if !turn.gone {
+			if len(o.list) < maxAhead && !isClosed(turn.come) {
+				close(turn.come)
+			}
+			return
+		}
+		o.waiting.Pop()
+	}
+}
+
+// awaitRoom waits until there may be room. It is called with mu held, which it gives up
+// meanwhile.
 func (o *outbox) awaitRoom(ctx context.Context, run *clientRun) error {
-	if o.freed == nil {
-		o.freed = make(chan struct{})
-	}
-	freed := o.freed
+	turn := &outboxTurn{come: make(chan struct{})}
+	o.waiting.Push(turn)
 	o.mu.Unlock()
-	defer o.mu.Lock()
+	var err error
 	select {
-	case <-freed:
-		return nil
+	case <-turn.come:
 	case <-run.done:
-		return run.whyOver()
+		err = run.whyOver()
 	case <-ctx.Done():
-		return fmt.Errorf("%w while others were waiting for their receipts; the message was not sent", context.Cause(ctx))
+		err = fmt.Errorf("%w while others were waiting for their receipts; the message was not sent", context.Cause(ctx))
 	}
+	o.mu.Lock()
+	turn.gone = true
+	return err
 }
 
 // remove takes a message out, for which nobody waits any more.
@@ -131,10 +162,7 @@ func (o *outbox) remove(m *outboxMessage) {
 	i := slices.Index(o.list, m) // near the beginning, mostly
 	o.list = slices.Delete(o.list, i, i+1)
 	o.bytes -= len(m.data)
-	if o.freed != nil {
-		close(o.freed)
-		o.freed = nil
-	}
+	o.wakeNext()
 }
 
 // sendAgain sends on a new session what is not told of yet, before anything newer.
@@ -144,7 +172,8 @@ func (o *outbox) sendAgain(sess *session) {
 	o.session = sess
 	for _, m := range o.list {
 		switch {
-		case !sess.agreed:
+		case !sess.agreed: // it is another server; what it is told is all that is known
+			_ = sess.link.Send(m.plain)
 			m.tell(told{err: ErrNoReceipts})
 		case len(m.data) > sess.serverTakes:
 			m.tell(told{err: tooLarge(len(m.data), "the server", sess.serverTakes)})

@@ -18,7 +18,10 @@ const (
 	// that wait for the listener reach [ListenerOptions.MaxWaiting], or 16 MiB, or
 	// those of all 256 MiB, the connection that brings more is not read further
 	// until the listener goes on. If that takes long, that link times out. On a
-	// client all senders share the one connection.
+	// client all senders share the one connection. Messages with a receipt, of which
+	// the server sends no more than 1,000 or 4 MiB ahead, hold it up only at the
+	// 256 MiB: a listener may wait for receipts and replies, as long as what comes
+	// without any does not fill its queue meanwhile.
 	OverflowBlock Overflow = iota
 	// OverflowDropOldest drops a sender's own oldest message when more than
 	// MaxWaiting of it wait, or more than 16 MiB, and the oldest of all above

@@ -126,7 +126,7 @@ func (p *peer) receive(data []byte, text bool) bool {
 		p.listClients(f)
 	case typeCancel:
 		p.passCancel(f, data)
-	case typeReceived:
+	case typeReport:
 		if err := p.reported(f); err != nil {
 			p.refuse(err)
 		}
@@ -152,7 +152,7 @@ func (p *peer) survive() {
 // check says why a frame is not taken from this peer.
 func (p *peer) check(t MsgType, f frame.Frame) error {
 	switch {
-	case !t.Valid() && !(p.agreed && (t == typeReceived || t == typeCancel || t == typePresenceWatch)):
+	case !t.Valid() && !(p.agreed && (t == typeReport || t == typeCancel || t == typePresenceWatch)):
 		return fmt.Errorf("unknown msg_type %.40q", f.Type)
 	case t == TypeLoginResponse || t == TypeListClientsResponse:
 		return fmt.Errorf("only a server sends %s", t)
@@ -297,7 +297,7 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 			return true
 		}
 		before := to
-		if to = hub.target(m, p.now); to == before { // else a newer login has just taken over
+		if to = hub.target(m, p.now); to == before || m.waiting.Load() { // else a newer login has just taken over
 			break
 		}
 	}

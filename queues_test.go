@@ -120,10 +120,10 @@ func TestLostLinkWithoutDisk(t *testing.T) {
 func TestHostileReports(t *testing.T) {
 	server := startServer(t, dirConfig(t))
 	sender, receiver := login(t, server.addr, "sender"), agreedPeer(t, server.addr, "receiver")
-	report := func(content string) { receiver.write(frameOf("receiver", "server", "received", content)) }
+	report := func(content string) { receiver.write(frameOf("receiver", "server", "report", content)) }
 	junk := []string{
 		`{"received": 18446744073709551615, "handled": [[0, 18446744073709551615], [5, 1], [18446744073709551615, 18446744073709551615]]}`,
-		`{"received": -1}`, `[]`, `"x"`, `{"handled": [[1]]}`, `{"failed": [[1, "offline", "x"]]}`, `{"failed": [[0, "no_listener", ""]]}`, `{"failed": [["x", 1, []]]}`, `{"failed": [[]]}`, `{"failed": [null]}`,
+		`{"received": -1}`, `[]`, `"x"`, `{"handled": [[1]]}`, `{"failed": [{"number": 0, "error": "offline"}]}`, `{"failed": [{"number": "x"}]}`, `{"failed": [[1, "x", "y"]]}`, `{"failed": [[]]}`, `{"failed": [null]}`,
 	}
 	heard := collect(sender, crosscomm.ListenerOptions{})
 	reportAll := func() { // and waits until the server has them
@@ -140,7 +140,7 @@ func TestHostileReports(t *testing.T) {
 	}()
 	receiver.readType("text")
 	report(`{"received": 1}`)
-	report(`{"failed": [[1, "listener_error", "` + strings.Repeat("é", 2000) + `"]]}`)
+	report(`{"failed": [{"number": 1, "error": "listener_error", "reason": "` + strings.Repeat("é", 2000) + `"}]}`)
 	err := <-told
 	if !errors.Is(err, crosscomm.ErrListener) || len(err.Error()) > 1000 {
 		t.Error(err)
@@ -161,7 +161,7 @@ func TestBadHeaders(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
 	sender := agreedPeer(t, server.addr, "sender")
 	receiver := agreedPeer(t, server.addr, "receiver")
-	for _, headers := range []string{`{"delivery": "soon"}`, `{"delivery": 1}`, `{"delivery": null}`, `{"request": "yes"}`, `{"reply_to": 1}`, `{"timeout": "x"}`, `{"x": NaN}`} {
+	for _, headers := range []string{`{"delivery": "soon"}`, `{"delivery": 1}`, `{"delivery": null}`, `{"request": "yes"}`, `{"reply_to": 1}`, `{"timeout_ms": "x"}`, `{"x": NaN}`} {
 		sender.write(strings.Replace(frameOf("sender", "receiver", "text", `"bad"`), `null}`, `null, "headers": `+headers+`}`, 1))
 	}
 	sender.write(strings.Replace(tracked("sender", "receiver", "x", "bad", "handled"), `"x"`, `5`, 1))

@@ -12,8 +12,8 @@ import (
 // The types by which receivers report and senders are told, on connections that have
 // agreed on more than the original's wire. Listeners never see them.
 const (
-	typeReceipt  MsgType = "receipt"  // server to client
-	typeReceived MsgType = "received" // client to server
+	typeReceipt MsgType = "receipt" // server to client
+	typeReport  MsgType = "report"  // client to server
 )
 
 const (
@@ -36,12 +36,6 @@ type notice struct {
 	failure failure
 	reason  string
 	counts  *Receipt // of a message to all; nil for others
-}
-
-// withoutID is a copy that keeps nothing of the message itself in memory.
-func (n notice) withoutID() *notice {
-	n.msgID = nil
-	return &n
 }
 
 // receiptContent is the content of a receipt. The server writes it without this.
@@ -114,33 +108,21 @@ func appendReceipt(dst []byte, notices []notice) []byte {
 }
 
 // report is what a receiver tells of the tracked messages of a connection: the
-// content of a typeReceived. Their numbers begin with 1.
+// content of a typeReport. Their numbers begin with 1.
 type report struct {
 	Received uint64          `json:"received"`
 	Handled  [][2]uint64     `json:"handled,omitempty"` // first and last ones
 	Failed   []reportFailure `json:"failed,omitempty"`
 }
 
-// reportFailure is one message that was not handled: on the wire its number, the
-// failure and the reason.
+// reportFailure is one message that was not handled.
 type reportFailure struct {
-	number  uint64
-	failure failure
-	reason  string
+	Number uint64  `json:"number"`
+	Error  failure `json:"error"`
+	Reason string  `json:"reason"`
 }
 
-// MarshalJSON implements json.Marshaler.
-func (f reportFailure) MarshalJSON() ([]byte, error) {
-	return json.Marshal([]any{f.number, f.failure, f.reason})
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (f *reportFailure) UnmarshalJSON(data []byte) error {
-	parts := []any{&f.number, &f.failure, &f.reason}
-	return json.Unmarshal(data, &parts)
-}
-
-// parseReport reads the content of a typeReceived.
+// parseReport reads the content of a typeReport.
 func parseReport(content []byte) (report, error) {
 	if r, ok := parseUsualReport(content); ok {
 		return r, nil
@@ -173,12 +155,12 @@ func parseAnyReport(content []byte) (r report, err error) {
 		return report{}, fmt.Errorf("the report is malformed: %w", err)
 	}
 	for i, f := range r.Failed {
-		switch f.failure {
+		switch f.Error {
 		case failedUnheard, failedListener, failedTooLarge, failedReply, failedExpired:
-		default:
-			return report{}, fmt.Errorf("a receiver cannot fail with %.40q", string(f.failure))
+		default: // of later versions, or nonsense: all that matters is that it was not handled
+			r.Failed[i].Error = failedListener
 		}
-		r.Failed[i].reason = limitReason(f.reason)
+		r.Failed[i].Reason = limitReason(f.Reason)
 	}
 	return r, nil
 }

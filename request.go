@@ -30,7 +30,7 @@ type cancelContent struct {
 // request lasts for as long as the two are connected. If a link is lost meanwhile, it
 // is sent again like a message of [Service.Deliver], and like that it is handled once.
 //
-// The errors are those of Deliver, among them [ErrListener] with the text of the error
+// The errors are [ErrReceiver] and [ErrContent], and those of Deliver, among them [ErrListener] with the text of the error
 // that the listener has returned, [ErrOffline], and [ErrNoReply] if it has returned
 // without a reply, or speaks only the original's wire.
 func (s *Service) Request(ctx context.Context, content any, t MsgType, toClientID string) (*Message, error) {
@@ -60,20 +60,13 @@ func (s *Service) request(ctx context.Context, content any, t MsgType, to string
 	}
 	replied := s.replies.add(msgID, to)
 	defer s.replies.remove(msgID)
-	if s.client != nil {
-		_, err = s.client.deliver(ctx, data, msgID, to, h)
-	} else {
-		_, err = s.server.deliver(ctx, data, msgID, to, h)
-	}
+	_, err = s.deliver(ctx, data, msgID, to, h)
 	if err == nil {
-		// That it has been handled may be known sooner than the reply comes, if our
-		// own link was lost.
-		select {
-		case m := <-replied:
+		m, err := s.awaitReply(ctx, replied)
+		if err == nil {
 			return m, nil
-		case <-ctx.Done():
-			err = &DeliveryError{MsgID: msgID, To: to, Reached: Handled, Err: fmt.Errorf("%w while waiting for the reply", context.Cause(ctx))}
 		}
+		return nil, &DeliveryError{MsgID: msgID, To: to, Reached: Handled, Err: err}
 	}
 	if errors.Is(err, ErrExpired) && h.Timeout > 0 { // the listener's time ends a little sooner than ours
 		<-ctx.Done()
@@ -83,6 +76,39 @@ func (s *Service) request(ctx context.Context, content any, t MsgType, to string
 		s.cancelRequest(msgID, to)
 	}
 	return nil, err
+}
+
+// replyTime is how long a reply may take after the request has been handled: it was sent
+// before that was told, and comes later only if links were lost meanwhile.
+const replyTime = 5 * time.Second
+
+// awaitReply waits for the reply to a request that has been handled.
+func (s *Service) awaitReply(ctx context.Context, replied <-chan *Message) (*Message, error) {
+	timer := time.NewTimer(replyTime)
+	defer timer.Stop()
+	select {
+	case m := <-replied:
+		return m, nil
+	case <-timer.C:
+		return nil, fmt.Errorf("%w: the request was handled, and the reply did not come", ErrNoReply)
+	case <-s.runEnds():
+		return nil, fmt.Errorf("%w while waiting for the reply", ErrNotConnected)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w while waiting for the reply", context.Cause(ctx))
+	}
+}
+
+// runEnds is closed when a client has logged out or given up, or a server has stopped; nil
+// if it was neither before.
+func (s *Service) runEnds() <-chan struct{} {
+	if s.client != nil {
+		if run := s.client.lastRun(); run != nil {
+			return run.done
+		}
+	} else if run := s.server.running(); run != nil {
+		return run.ctx.Done()
+	}
+	return nil
 }
 
 // cancelRequest tells the receiver of a request that nobody waits for it any more. That
@@ -152,8 +178,43 @@ type inquiry struct {
 	msgID   string
 	ctx     context.Context // of the listeners: ends when nobody waits for the reply any more
 
-	mu      sync.Mutex
-	replied bool
+	mu    sync.Mutex
+	state replyState
+}
+
+// replyState is how far the reply to a request is.
+type replyState int
+
+const (
+	notReplied replyState = iota
+	replying
+	replied
+)
+
+// begin reports whether nobody else replies, or has.
+func (q *inquiry) begin() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.state != notReplied {
+		return false
+	}
+	q.state = replying
+	return true
+}
+
+// end notes whether the reply that was begun is on its way.
+func (q *inquiry) end(well bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.state = notReplied; well {
+		q.state = replied
+	}
+}
+
+func (q *inquiry) isReplied() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.state == replied
 }
 
 // IsRequest reports whether somebody waits for a [Message.Reply] to the message.
@@ -161,9 +222,10 @@ func (m *Message) IsRequest() bool { return m.inquiry != nil }
 
 // Reply answers a request from within the listener that was given it: see
 // [Service.Request]. The content is as for [Service.SendMessage], but for files, which a
-// reply cannot be. It returns when the reply is safe with the server. Only the first reply
-// of all listeners counts: for further ones, and for a message that is no request, the
-// error is [ErrNoRequest]; the others are those of [Service.Deliver].
+// reply cannot be. It returns when the reply is safe with the server. Only one reply
+// counts, the first of all listeners that can be sent: for further ones, and for a message
+// that is no request, the error is [ErrNoRequest]; the others are those of
+// [Service.Deliver]. If a listener then returns an error, that is what the caller gets.
 func (m *Message) Reply(ctx context.Context, content any, t MsgType) error {
 	if err := m.reply(ctx, content, t); err != nil {
 		return fmt.Errorf("crosscomm: Reply: %w", err)
@@ -183,19 +245,11 @@ func (m *Message) reply(ctx context.Context, content any, t MsgType) error {
 	if err != nil {
 		return err
 	}
-	q.mu.Lock()
-	first := !q.replied
-	q.replied = true
-	q.mu.Unlock()
-	if !first {
+	if !q.begin() {
 		return fmt.Errorf("%w: it was replied to already", ErrNoRequest)
 	}
-	h := headers{Delivery: Accepted.String(), ReplyTo: q.msgID}
-	if q.service.client != nil {
-		_, err = q.service.client.deliver(ctx, data, msgID, q.from, h)
-	} else {
-		_, err = q.service.server.deliver(ctx, data, msgID, q.from, h)
-	}
+	_, err = q.service.deliver(ctx, data, msgID, q.from, headers{Delivery: Accepted.String(), ReplyTo: q.msgID})
+	q.end(err == nil)
 	return err
 }
 
@@ -235,14 +289,12 @@ func (in *inquiries) begin(s *Service, how delivery, f frame.Frame, h headers) d
 		in.mu.Lock()
 		delete(in.cancel, key)
 		in.mu.Unlock()
-		q.mu.Lock()
 		switch {
-		case outcome.failure == "" && !q.replied:
+		case outcome.failure == "" && !q.isReplied():
 			outcome.failure = failedReply
 		case outcome.failure == failedListener && late:
 			outcome.failure = failedExpired
 		}
-		q.mu.Unlock()
 		told(outcome)
 	})
 	return how

@@ -135,7 +135,7 @@ func BenchmarkRouteTracked(b *testing.B) {
 
 // reportFrame is the frame in which a client reports.
 func reportFrame(from string, content []byte) []byte {
-	m := Message{MsgID: "1", FromClientID: from, ToClientID: ServerID, MsgType: typeReceived, Content: content}
+	m := Message{MsgID: "1", FromClientID: from, ToClientID: ServerID, MsgType: typeReport, Content: content}
 	return m.AppendFrame(nil)
 }
 

@@ -37,19 +37,25 @@ func (s *Service) sendFrame(ctx context.Context, content any, t MsgType, to, key
 		return Receipt{}, err
 	}
 	switch {
-	case want > Sent && s.client != nil:
-		return s.client.deliver(ctx, data, msgID, to, headers{Delivery: want.String()})
 	case want > Sent:
-		return s.server.deliver(ctx, data, msgID, to, headers{Delivery: want.String()})
+		return s.deliver(ctx, data, msgID, to, headers{Delivery: want.String()})
 	case s.client != nil:
 		err = s.client.send(ctx, data)
 	default:
-		err = s.server.send(data, to)
+		err = s.server.send(ctx, data, to)
 	}
 	if err != nil {
 		return Receipt{}, err
 	}
 	return Receipt{MsgID: msgID}, nil
+}
+
+// deliver sends a message, and waits until it has come as far as the headers want.
+func (s *Service) deliver(ctx context.Context, data []byte, msgID, to string, h headers) (Receipt, error) {
+	if s.client != nil {
+		return s.client.deliver(ctx, data, msgID, to, h)
+	}
+	return s.server.deliver(ctx, data, msgID, to, h)
 }
 
 func checkReceiver(to string) error {
@@ -76,7 +82,7 @@ func (s *Service) canReach(ctx context.Context, to string) error {
 }
 
 // send brings a frame to its receiver.
-func (srv *server) send(data []byte, to string) error {
+func (srv *server) send(ctx context.Context, data []byte, to string) error {
 	if srv.isStopped() {
 		return errStopped
 	}
@@ -87,14 +93,14 @@ func (srv *server) send(data []byte, to string) error {
 	default:
 		m := srv.hub.member([]byte(to))
 		if m != nil && m.waiting.Load() {
-			return srv.keep(data, m, to)
+			return srv.keep(ctx, data, m, to)
 		}
 		p := srv.hub.target(m, srv.hub.now())
 		if p != nil && len(data) > p.takes {
 			return tooLarge(len(data), "the receiver", p.takes)
 		}
 		if p == nil || !srv.tell(p, data) {
-			return srv.keep(data, m, to)
+			return srv.keep(ctx, data, m, to)
 		}
 	}
 	return nil

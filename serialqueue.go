@@ -104,6 +104,17 @@ func (q *serialQueue) add(from string, t task) {
 	q.put(q.sources[from], from, t)
 }
 
+// addBeyond is add for a task for which there is no room, up to the bound for all sources.
+func (q *serialQueue) addBeyond(from string, t task) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting >= maxWaiting {
+		return false
+	}
+	q.put(q.sources[from], from, t)
+	return true
+}
+
 // put adds a task from the source s, which is nil if it has none yet. Call it,
 // and all that follow, with mu held.
 func (q *serialQueue) put(s *source, from string, t task) {

@@ -158,7 +158,8 @@ func (f *stateFile) setAside(reason error) {
 }
 
 // keep writes the states of the hub each time that they have changed, but at
-// most about once a second, and less often if writing is slow. A write that
+// most about once a second, or sooner after clients have come that were not known, and less
+// often if writing is slow. A write that
 // fails is tried again. When ctx ends it writes a last time.
 func (f *stateFile) keep(ctx context.Context, h *hub) {
 	unsaved := false
@@ -187,9 +188,10 @@ func (f *stateFile) keep(ctx context.Context, h *hub) {
 		if unsaved && pause == nil {
 			start := time.Now()
 			unsaved = !f.save(h)
-			wait := stateInterval
-			if !unsaved {
-				wait = max(wait, 10*time.Since(start))
+			wait := 10 * time.Since(start)
+			// Who is new should be known also after a kill: messages wait for it then.
+			if unsaved || !h.hasNew.Swap(false) {
+				wait = max(wait, stateInterval)
 			}
 			pause = time.After(wait)
 		}

@@ -14,7 +14,7 @@ type Stats struct {
 	Delivered   uint64 // frames queued for a client
 	Undelivered uint64 // frames of a client for one that was not there, or too slow
 	Refused     uint64 // frames that were malformed, or not the sender's to send
-	Kept        uint64 // frames that were put on disk first, until their client takes them
+	Kept        uint64 // frames that were written to disk, where they wait for their client
 	Expired     uint64 // messages dropped from the queues on disk, for their age or for want of room
 	TooSlow     uint64 // clients disconnected because they did not keep up
 

@@ -2,9 +2,11 @@ package crosscomm
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"time"
 
+	"github.com/crosscomm/crosscomm-go/internal/backlog"
 	"github.com/crosscomm/crosscomm-go/internal/dedup"
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -54,9 +56,24 @@ func (p *peer) bring(m *member, l *letter) (why failure) {
 	why, toDisk := office.bring(m, l, p, &p.notices)
 	if toDisk && !office.store.HasRoom() {
 		p.link.Flush() // before it is waited
-		_ = office.store.Room(p.run.ctx)
+		p.awaitDisk(office.store)
 	}
 	return why
+}
+
+// awaitDisk waits until there is room on the way to the disk, or the link is closing:
+// another one may wait for its end.
+func (p *peer) awaitDisk(store *backlog.Store) {
+	ctx, cancel := context.WithCancel(p.run.ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-p.link.Closing():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	_ = store.Room(ctx)
 }
 
 // broadcastTracked brings a message to all who are there, and tells its sender when
@@ -82,17 +99,18 @@ func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers
 // dispatchTracked brings a message to the server's own listeners.
 func (p *peer) dispatchTracked(s sender, f frame.Frame, data []byte, h headers) {
 	office, svc := p.run.deliveries, p.server.s
+	how := delivery{ctx: p.run.ctx, link: p.link, keep: true, work: &p.run.transfers}
 	if h.ReplyTo != "" {
 		svc.replies.came(h.ReplyTo, newMessage(data, f))
 		p.notices.verdict(&s, notice{msgID: s.msgID, stage: s.want})
 		return
 	}
 	if s.want < Handled {
+		svc.dispatch(how, data, f)
 		p.notices.verdict(&s, notice{msgID: s.msgID, stage: s.want})
-		p.dispatch(data, f)
 		return
 	}
-	how := delivery{ctx: p.run.ctx, link: p.link, work: &p.run.transfers, tally: newTally(func(h handling) {
+	how.tally = newTally(func(h handling) {
 		var n notices
 		what := notice{msgID: s.msgID, stage: Handled}
 		switch h.failure {
@@ -104,7 +122,7 @@ func (p *peer) dispatchTracked(s sender, f frame.Frame, data []byte, h headers) 
 		}
 		n.verdict(&s, what)
 		office.sendLater(&n)
-	})}
+	})
 	if h.Request {
 		how = svc.inquiries.begin(svc, how, f, h)
 	}
@@ -129,12 +147,7 @@ func (p *peer) passCancel(f frame.Frame, data []byte) {
 // keepFor has a message, for which nobody wants a receipt, wait for a client that is
 // away, or for which others wait already. It reports whether it is on its way.
 func (p *peer) keepFor(m *member, f frame.Frame, data []byte) bool {
-	h, err := parseHeaders(f)
-	if err != nil {
-		p.refuse(err)
-		return false
-	}
-	l := newLetter(sender{}, appendTracked(nil, data, f, h), true)
+	l := newLetter(sender{}, appendTracked(nil, data, f, p.run.deliveries.nextID()), true)
 	switch why := p.bring(m, l); why {
 	case "":
 		return true

@@ -185,7 +185,7 @@ func (r *reports) send() {
 	}
 	content := fmt.Sprintf(`{"received":%d,"handled":[[%d,%d]]}`, r.received, r.told+1, r.received)
 	r.told, r.last = r.received, time.Now()
-	r.out = r.conn.appendText(r.out[:0], message(plainID, r.conn.id, "server", "received", content))
+	r.out = r.conn.appendText(r.out[:0], message(plainID, r.conn.id, "server", "report", content))
 	_, _ = r.conn.Write(r.out) // if it fails, the connection ends, of which its reader tells
 }
 
