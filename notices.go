@@ -79,7 +79,7 @@ func (n *notices) fail(l *letter, why failure, reason string) {
 // verdict notes what a sender is told at last.
 func (n *notices) verdict(s *sender, what notice) {
 	if s.from != nil {
-		s.from.outgoing.decide(s.key, what)
+		s.from.outgoing.decide(s, what)
 	}
 	n.add(s.from, what)
 }
@@ -178,9 +178,9 @@ type decision struct {
 	other *notice // if it is more than that
 }
 
-// begin reports whether the message is new, and if not what its sender is to be told,
-// which is nil for not yet.
-func (o *outgoing) begin(key dedup.Key, now int64) (isNew bool, what *notice) {
+// begin returns the place of a new message, and for one that is not new 0 and what its
+// sender is to be told, which is nil for not yet.
+func (o *outgoing) begin(key dedup.Key, now int64) (place uint64, what *notice) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.window == nil {
@@ -188,22 +188,24 @@ func (o *outgoing) begin(key dedup.Key, now int64) (isNew bool, what *notice) {
 	}
 	if d, ok := o.window.Get(key, now); ok {
 		if d.other == nil && d.stage > Sent {
-			return false, &notice{stage: d.stage}
+			return 0, &notice{stage: d.stage}
 		}
-		return false, d.other
+		return 0, d.other
 	}
-	o.window.Add(key, now, decision{})
-	return true, nil
+	return o.window.Add(key, now, decision{}), nil
 }
 
 // decide notes what the sender is told.
-func (o *outgoing) decide(key dedup.Key, what notice) {
+func (o *outgoing) decide(s *sender, what notice) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.window == nil {
 		return // the server has been started since
 	}
-	d, ok := o.window.Get(key, 0)
+	d, ok := o.window.At(s.place, s.key)
+	if !ok {
+		d, ok = o.window.Get(s.key, 0)
+	}
 	switch {
 	case !ok:
 	case what.failure == "" && what.counts == nil:
