@@ -52,6 +52,7 @@ type member struct {
 	mailbox  atomic.Pointer[mailbox] // nil before it has had a letter in this run
 	waiting  atomic.Bool             // whether letters wait for it on disk
 	outgoing outgoing                // tracked messages of its own
+	toldAt   atomic.Int64            // when it was last told of some, by hub.now
 
 	stateKey string // of the goroutine that writes the state file
 

@@ -85,6 +85,7 @@ type sender struct {
 	from  *member // nil for this server
 	msgID []byte  // JSON text
 	key   dedup.Key
+	place uint64     // of the key in the sender's outgoing; 0 if it is not known
 	want  Stage      // Sent for nothing
 	group *broadcast // that the letter is one of; nil for none
 }

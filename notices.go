@@ -2,6 +2,7 @@ package crosscomm
 
 import (
 	"sync"
+	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/dedup"
 )
@@ -40,6 +41,24 @@ func (l *noticeList) add(what notice) {
 	l.ids = append(l.ids, what.msgID...) // when it moves, those before stay where they are
 	what.msgID = l.ids[at:]
 	l.notices = append(l.notices, what)
+}
+
+// A sender that has several messages under way does not wait for each, and is told of
+// them together with those that follow within noticesAfter; else a frame for each burst
+// would cost as much as the burst. So is one that was told just now.
+const toldJustNow = 250 * time.Microsecond
+
+// mayWait reports whether the sender may be told a little later.
+func (s noticesOf) mayWait(srv *server, via *peer) bool {
+	if via == nil || s.to == nil {
+		return false
+	}
+	now := srv.hub.now()
+	if len(s.list.notices) > 1 || now-s.to.toldAt.Load() < int64(toldJustNow) {
+		return true
+	}
+	s.to.toldAt.Store(now)
+	return false
 }
 
 // refusal is the error of a queue that a message did not get into.
@@ -89,7 +108,7 @@ func (n *notices) fail(l *letter, why failure, reason string) {
 // verdict notes what a sender is told at last.
 func (n *notices) verdict(s *sender, what notice) {
 	if s.from != nil {
-		s.from.outgoing.decide(s.key, what)
+		s.from.outgoing.decide(s, what)
 	}
 	n.add(s.from, what)
 }
@@ -143,6 +162,10 @@ func (n *notices) send(srv *server, via *peer) {
 		srv.outcome(r.p, r.err)
 	}
 	for _, s := range of {
+		if s.mayWait(srv, via) {
+			via.run.deliveries.sendLater(&notices{of: []noticesOf{s}})
+			continue
+		}
 		if s.to == nil {
 			srv.own.settle(s.list.notices)
 		} else if p := s.to.peer.Load(); p != nil && p.agreed { // else it asks when it is back
@@ -198,9 +221,9 @@ type decision struct {
 	counts  *Receipt
 }
 
-// begin reports whether the message is new, and if not what its sender is to be told,
-// which is nil for not yet.
-func (o *outgoing) begin(key dedup.Key, now int64) (isNew bool, what *notice) {
+// begin returns the place of a new message, and for one that is not new 0 and what its
+// sender is to be told, which is nil for not yet.
+func (o *outgoing) begin(key dedup.Key, now int64) (place uint64, what *notice) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.window == nil {
@@ -208,22 +231,25 @@ func (o *outgoing) begin(key dedup.Key, now int64) (isNew bool, what *notice) {
 	}
 	if d, ok := o.window.Get(key, now); ok {
 		if *d == (decision{}) {
-			return false, nil
+			return 0, nil
 		}
-		return false, &notice{stage: d.stage, failure: d.failure, counts: d.counts}
+		return 0, &notice{stage: d.stage, failure: d.failure, counts: d.counts}
 	}
-	o.window.Add(key, now, decision{})
-	return true, nil
+	return o.window.Add(key, now, decision{}), nil
 }
 
 // decide notes what the sender is told.
-func (o *outgoing) decide(key dedup.Key, what notice) {
+func (o *outgoing) decide(s *sender, what notice) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.window == nil {
 		return // the server has been started since
 	}
-	if d, ok := o.window.Get(key, 0); ok {
+	d, ok := o.window.At(s.place, s.key)
+	if !ok {
+		d, ok = o.window.Get(s.key, 0)
+	}
+	if ok {
 		*d = decision{what.stage, what.failure, what.counts}
 	}
 }

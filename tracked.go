@@ -23,7 +23,8 @@ func (p *peer) routeTracked(f frame.Frame, data []byte, h headers) (receivers in
 		return 0
 	}
 	s := sender{from: p.member, key: dedup.Of(f.MsgID), want: stageNamed(h.Delivery)}
-	if isNew, what := p.member.outgoing.begin(s.key, p.now); !isNew {
+	var what *notice
+	if s.place, what = p.member.outgoing.begin(s.key, p.now); s.place == 0 {
 		if what != nil {
 			again := *what
 			again.msgID = f.MsgID

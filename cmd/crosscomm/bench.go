@@ -61,7 +61,7 @@ func (c benchCommand) Run(ctx context.Context, con console) error {
 		return usageError{err.Error()}
 	}
 	cfg := loadgen.Config{
-		URL: checked.Config().URL, TLS: client.TLS, Name: fmt.Sprintf("bench_%s_%s", strconv.FormatInt(int64(os.Getpid()), 36), strconv.FormatInt(time.Now().Unix(), 36)),
+		URL: checked.Config().URL, TLS: client.TLS, Name: fmt.Sprintf("bench_%s_%s", strconv.FormatInt(int64(os.Getpid()), 36), strconv.FormatInt(time.Now().UnixMilli(), 36)),
 		Token: string(c.Token), Compress: c.Compress, Clients: c.Clients, InFlight: c.InFlight,
 		Size:     int(min(c.Size, loadgen.MaxSize+1)), // an int may have 32 bits
 		Receipts: c.Receipts, Messages: c.Messages, Drain: c.Drain,

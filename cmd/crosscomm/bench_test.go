@@ -41,6 +41,38 @@ func TestBench(t *testing.T) {
 	start(t, nil, "bench", "p2p", "--server", addr, "--compress").ends(exitFail, "does not agree to permessage-deflate")
 }
 
+// With receipts each message is confirmed; messages for clients that are away wait, and
+// are fetched.
+func TestBenchReceipts(t *testing.T) {
+	_, addr := startServer(t)
+	args := []string{"--server", addr, "--clients", "3", "--warm-up", "0.01", "--receipts", "accepted"}
+	if got := measured(t, append([]string{"p2p"}, args...)...); got["receipts"] != "accepted" || got["confirmed"].(float64) < got["delivered"].(float64) {
+		t.Errorf("got %v", got)
+	}
+	args = append(args, "--messages", "100", "--drain")
+	if runtime.GOOS == "linux" {
+		args = append(args, "--pid", strconv.Itoa(os.Getpid()))
+	}
+	got := measured(t, append([]string{"queue"}, args...)...)
+	queued, drained := got["queued"].(map[string]any), got["drained"].(map[string]any)
+	if got["sent"] != 100.0 || got["confirmed"] != 100.0 || queued["per_second"].(float64) <= 0 || drained["delivered"] != 100.0 {
+		t.Errorf("got %v", got)
+	}
+	c := start(t, nil, append([]string{"bench", "queue"}, args...)...)
+	for _, want := range []string{"clients logged in within", "100 messages wait"} {
+		for {
+			text, err := c.stdout.ReadString('\n')
+			if err != nil {
+				t.Fatalf("%q is not told: %v, %s", want, err, c.stderr)
+			}
+			if strings.Contains(text, want) {
+				break
+			}
+		}
+	}
+	c.ends(exitOK, "")
+}
+
 // measured is what a run prints as JSON. A slow machine gets more time to
 // deliver something.
 func measured(t *testing.T, args ...string) (got map[string]any) {
@@ -56,7 +88,7 @@ func measured(t *testing.T, args ...string) (got map[string]any) {
 		if err := json.Unmarshal([]byte(line), &got); err != nil {
 			t.Fatal(err)
 		}
-		if got["mode"] == "idle" || got["delivered"] != 0.0 && got["latency_seconds"] != nil || duration > testkit.Patience.Seconds() {
+		if got["mode"] == "idle" || got["mode"] == "queue" || got["delivered"] != 0.0 && got["latency_seconds"] != nil || duration > testkit.Patience.Seconds() {
 			return got
 		}
 	}
@@ -104,6 +136,13 @@ func TestBenchUsage(t *testing.T) {
 		{"at least 1 message", []string{"p2p", "--in-flight=-1"}},
 		{"clients × in flight × size", []string{"p2p", "--in-flight", much}},
 		{"clients × in flight × size", []string{"fanout", "--clients", "60000", "--size", "64MiB"}},
+		{"--receipts goes with p2p and queue only", []string{"fanout", "--receipts", "accepted"}},
+		{"--receipts goes with p2p and queue only", []string{"idle", "--receipts", "handled"}},
+		{"--receipts", []string{"p2p", "--receipts", "read"}},
+		{"at most 1000 messages", []string{"p2p", "--receipts", "accepted", "--in-flight", "1001"}},
+		{"--drain goes with queue only", []string{"p2p", "--drain"}},
+		{"while its receiver is away", []string{"queue", "--receipts", "written"}},
+		{"one message at least", []string{"queue", "--messages", "99"}},
 		{"more than 168h", []string{"idle", "--duration", "9e9"}},
 		{"more than 168h", []string{"idle", "--warm-up", "2000h"}},
 		{"not a duration", []string{"idle", "--duration=-1"}},

@@ -43,7 +43,7 @@ func Of[T string | []byte](parts ...T) Key {
 const odd = 0x9E3779B97F4A7C15
 
 // Window remembers keys, each with a value: the latest ones, up to a number, and none
-// for longer than its age. It holds 40 bytes for each, and up to twice that while it
+// for longer than its age. It holds 32 bytes for each, and up to twice that while it
 // grows, if values have 4 bytes at most; and next to nothing while it is empty. It must be
 // made by New, and not be used concurrently.
 //
@@ -74,37 +74,47 @@ type slot[V any] struct {
 	value V
 }
 
-// head is where a chain begins: from the highest bit on, the number of its last key in
-// 48 bits, the highest 15 bits of that key, and whether the chain had further ones. It is
-// 0 if it never had any.
-type head uint64
+// head is where a chain begins: from the highest bit on, 14 bits of the chain's last
+// key, whether there ever was one, whether there were more, and its number modulo 2^16.
+// After 2^16 further keys that is another one's number, which does no harm: of a chain
+// that has nothing more to remember, it makes one that has other keys.
+type head uint32
+
+const (
+	headUsed = 1 << 17
+	headMore = 1 << 16
+)
 
 func headOf(key Key, number uint64, more bool) head {
-	h := head(number<<16) | head(key>>49)<<1
+	h := tagOf(key) | headUsed | head(uint16(number))
 	if more {
-		h |= 1
+		h |= headMore
 	}
 	return h
 }
 
-func (h head) number() uint64 { return uint64(h >> 16) }
+// tagOf returns bits of the key that do not say which chain it is in.
+func tagOf(key Key) head { return head(key>>50) << 18 }
 
 // mayHave is false if the key is not in the chain.
-func (h head) mayHave(key Key) bool { return h&1 != 0 || uint64(h>>1)&(1<<15-1) == uint64(key>>49) }
+func (h head) mayHave(key Key) bool {
+	return h&headMore != 0 || h&headUsed != 0 && h>>18 == tagOf(key)>>18
+}
 
-// New makes a Window for so many keys at most, from 1 up to 2^32-1, which are forgotten
+// New makes a Window for so many keys at most, from 1 up to 65,535, which are forgotten
 // when they are older than age.
 func New[V any](max int, age time.Duration) *Window[V] {
 	return &Window[V]{max: max, age: int64(age), first: 1, next: 1}
 }
 
 // Add remembers a key, in place of the oldest one if there are too many. Of one that
-// is remembered already it replaces the value only: it does not stay for longer.
-func (w *Window[V]) Add(key Key, now int64, v V) {
+// is remembered already it replaces the value only: it does not stay for longer, and
+// the place is 0.
+func (w *Window[V]) Add(key Key, now int64, v V) (place uint64) {
 	w.Expire(now)
 	if s := w.find(key); s != nil {
 		s.value = v
-		return
+		return 0
 	}
 	switch w.Len() {
 	case w.max:
@@ -116,6 +126,17 @@ func (w *Window[V]) Add(key Key, now int64, v V) {
 		now = max(now, w.slot(w.next-1).at)
 	}
 	w.push(key, now, v)
+	return w.next - 1
+}
+
+// At is Get, without looking for it, of a key whose place Add has returned; one that
+// is too old may be there still.
+func (w *Window[V]) At(place uint64, key Key) (*V, bool) {
+	if place < w.first || place >= w.next {
+		return nil, false
+	}
+	s := w.slot(place)
+	return &s.value, s.key == key
 }
 
 // Get returns the value of a key, which may be changed until the next Add or Expire;
@@ -158,6 +179,15 @@ func (w *Window[V]) slot(number uint64) *slot[V] {
 // head returns where the chain of a key begins.
 func (w *Window[V]) head(key Key) *head { return &w.heads[uint64(key)&uint64(len(w.heads)-1)] }
 
+// last returns the number of the last key in a chain, or a lower one than is remembered.
+func (w *Window[V]) last(h head) uint64 {
+	back := uint64(uint16(w.next) - uint16(h)) // 0 for 2^16
+	if h == 0 || back == 0 || back > w.next {
+		return 0
+	}
+	return w.next - back
+}
+
 // find returns where a key lies; nil for nowhere.
 func (w *Window[V]) find(key Key) *slot[V] {
 	if len(w.slots) == 0 {
@@ -167,7 +197,7 @@ func (w *Window[V]) find(key Key) *slot[V] {
 	if !h.mayHave(key) {
 		return nil
 	}
-	for number := h.number(); number >= w.first; {
+	for number := w.last(h); number >= w.first; {
 		s := w.slot(number)
 		switch {
 		case s.key == key:
@@ -185,7 +215,7 @@ func (w *Window[V]) push(key Key, at int64, v V) {
 	h := w.head(key)
 	s := w.slot(w.next)
 	s.key, s.at, s.back, s.value = key, at, 0, v
-	if last := h.number(); last >= w.first {
+	if last := w.last(*h); last >= w.first {
 		s.back = uint32(w.next - last)
 	}
 	*h = headOf(key, w.next, s.back > 0)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
@@ -92,6 +93,34 @@ func TestLikeASlice(t *testing.T) {
 			},
 		})
 	})
+}
+
+// The latest keys are remembered, and no others, however many there were, and At finds
+// them where Add has said.
+func TestManyKeys(t *testing.T) {
+	const most = 5
+	w := dedup.New[int](most, time.Hour)
+	keys := rand.New(rand.NewPCG(1, 2))
+	var had [1 << 18]dedup.Key
+	var places [len(had)]uint64
+	for i := range had {
+		had[i] = dedup.Key(keys.Uint64())
+		if _, ok := w.Get(had[i], 0); ok {
+			t.Fatalf("key %d is remembered before it was added", i)
+		}
+		places[i] = w.Add(had[i], 0, i)
+		for back := range min(i+1, most+2) {
+			k := i - back
+			v, ok := w.Get(had[k], 0)
+			at, there := w.At(places[k], had[k])
+			if want := back < most; ok != want || there != want || ok && (*v != k || at != v) {
+				t.Fatalf("after %d keys, the one %d before is remembered: %v, and at its place: %v", i, back, ok, there)
+			}
+		}
+	}
+	if w.Add(had[len(had)-1], 0, 0) != 0 {
+		t.Error("a key that is remembered has a new place")
+	}
 }
 
 // Parts that are cut elsewhere make another key, and the same ones the same.

@@ -26,7 +26,8 @@ type Config struct {
 	// permessage-deflate without context takeover. The time that it takes here
 	// is in the latency.
 	Compress bool
-	// Name begins the ids of the clients, and must tell runs at one server apart.
+	// Name begins the ids of the clients, and must tell runs at one server apart: with
+	// receipts what a sender of the same id has sent is not relayed again.
 	Name string
 
 	Clients  int           // receivers; of PairLoad, each has a sender of its own

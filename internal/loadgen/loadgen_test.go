@@ -3,6 +3,7 @@ package loadgen_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/frame"
 	"github.com/crosscomm/crosscomm-go/internal/loadgen"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
@@ -84,6 +86,68 @@ func testLoads(t *testing.T, cfg loadgen.Config) {
 			if busy != (name != "idle") {
 				t.Errorf("%s: got %+v", name, r)
 			}
+		}
+	}
+}
+
+// Pairs can have receipts of each stage, of a server that keeps messages and of one
+// that does not.
+func TestReceipts(t *testing.T) {
+	disk := serve(t, crosscomm.Config{DataDir: t.TempDir()}, httptest.NewServer)
+	for _, url := range []string{startServer(t), "ws" + strings.TrimPrefix(disk.URL, "http")} {
+		for _, stage := range []string{"accepted", "written", "handled"} {
+			cfg := loadgen.Config{URL: url, Name: stage, Clients: 3, Size: 256, InFlight: 7, Duration: 50 * time.Millisecond, Receipts: stage}
+			r, err := loadgen.PairLoad(context.Background(), cfg)
+			for err == nil && r.Delivered == 0 && cfg.Duration < testkit.Patience {
+				cfg.Duration *= 4
+				cfg.Name += "x" // or else its messages are those that the server had already
+				r, err = loadgen.PairLoad(context.Background(), cfg)
+			}
+			if err != nil || r.Delivered == 0 || r.Receipts < r.Delivered {
+				t.Errorf("%s: got %+v, %v", stage, r, err)
+			}
+		}
+	}
+	cfg := loadgen.Config{URL: startServer(t), Name: "c", Clients: 1, Size: 256, InFlight: 1, Duration: time.Second, Receipts: "accepted"}
+	for name, load := range map[string]func(context.Context, loadgen.Config) (loadgen.Result, error){"fan-out": loadgen.FanOutLoad, "idle": loadgen.IdleLoad} {
+		if _, err := load(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), "no receipts") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	cfg.URL = badRelay(t, func(int, string) []string { return nil })
+	if _, err := loadgen.PairLoad(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), "does not agree to crosscomm.v3") {
+		t.Errorf("a server without receipts: %v", err)
+	}
+}
+
+// What is sent to clients that are away waits for them, with receipts and without.
+func TestQueueLoad(t *testing.T) {
+	web := serve(t, crosscomm.Config{DataDir: t.TempDir(), Queues: crosscomm.Queues{MaxMessages: 250}}, httptest.NewServer)
+	for _, stage := range []string{"", "accepted"} {
+		cfg := loadgen.Config{URL: "ws" + strings.TrimPrefix(web.URL, "http"), Name: "q" + stage, Clients: 3, Size: 256, InFlight: 7, Duration: time.Second, Receipts: stage, Messages: 700, Drain: true}
+		if runtime.GOOS == "linux" {
+			cfg.PID = os.Getpid()
+		}
+		r, err := loadgen.QueueLoad(context.Background(), cfg)
+		if err != nil || r.Sent != 700 || r.Drained == nil || r.Drained.Delivered != 700 || r.Elapsed <= 0 || r.Drained.Elapsed <= 0 || (r.Server != nil) != (cfg.PID > 0) {
+			t.Errorf("%q: got %+v, %v", stage, r, err)
+		}
+		if want := map[string]uint64{"": 0, "accepted": 700}[stage]; r.Receipts != want {
+			t.Errorf("%q: %d receipts", stage, r.Receipts)
+		}
+	}
+	// All are accepted, but each queue has dropped the first ones for the others.
+	full := loadgen.Config{URL: "ws" + strings.TrimPrefix(web.URL, "http"), Name: "full", Clients: 3, Size: 256, InFlight: 7, Duration: time.Second, Receipts: "accepted", Messages: 900, Drain: true}
+	if _, err := loadgen.QueueLoad(context.Background(), full); err == nil || !strings.Contains(err.Error(), "in its turn") {
+		t.Errorf("messages are missing: %v", err)
+	}
+	for want, cfg := range map[string]loadgen.Config{
+		"while its receiver is away": {Receipts: "handled", Messages: 1},
+		"one message at least":       {},
+	} {
+		cfg.URL, cfg.Name, cfg.Clients, cfg.Size, cfg.InFlight, cfg.Duration = "ws://127.0.0.1:1/", "c", 1, 256, 1, time.Second
+		if _, err := loadgen.QueueLoad(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
 		}
 	}
 }
@@ -161,6 +225,53 @@ func TestFaultsAreFound(t *testing.T) {
 		if _, err := loadgen.PairLoad(runCtx, cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
+	}
+}
+
+// A message without a receipt, with two, or with one of another kind is found.
+func TestFaultyReceipts(t *testing.T) {
+	for want, content := range map[string]string{
+		"messages of c_0 have no receipt": "",
+		"the second one":                  `{"accepted":[%[1]s,%[1]s]}`,
+		"a receipt of \"failed\"":         `{"failed":[{"msg_id":%[1]s,"error":"offline"}]}`,
+	} {
+		upgrader := websocket.Upgrader{Subprotocols: []string{"crosscomm.v3"}}
+		var mu sync.Mutex
+		clients := map[string]*websocket.Conn{}
+		web := httptest.NewServer(handler(func(conn *websocket.Conn) {
+			for {
+				_, data, err := conn.ReadMessage()
+				if err != nil {
+					return
+				}
+				f, err := frame.ScanAgreed(data, frame.MaxDepth)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				if string(f.Type) == "login" {
+					clients[string(f.From)] = conn
+					_ = conn.WriteMessage(websocket.TextMessage, []byte(`{"msg_type": "login_response"}`))
+				} else if to := clients[string(f.To)]; to != nil {
+					_ = to.WriteMessage(websocket.TextMessage, data)
+					if content != "" {
+						receipt := fmt.Sprintf(content, f.MsgID)
+						_ = conn.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, `{"msg_id":"1","from_client_id":"server","to_client_id":"c","msg_type":"receipt","content":%s,"timestamp":1.0}`, receipt))
+					}
+				}
+				mu.Unlock()
+			}
+		}, &upgrader))
+		cfg := loadgen.Config{URL: "ws" + strings.TrimPrefix(web.URL, "http"), Name: "c", Clients: 1, Size: 256, InFlight: 1, Duration: testkit.Patience, Receipts: "accepted"}
+		if content == "" {
+			cfg.Duration, cfg.Settle = time.Millisecond, 100*time.Millisecond
+		}
+		_, err := loadgen.PairLoad(context.Background(), cfg)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+		web.Close()
 	}
 }
 

@@ -2,11 +2,11 @@ package loadgen
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -72,7 +72,7 @@ func (l *ledger) read(text []byte) (n int, err error) {
 	if ids, ok := bytes.CutPrefix(f.Content, l.usual); ok {
 		if ids, ok = bytes.CutSuffix(ids, []byte("]}")); ok && bytes.IndexByte(ids, ']') < 0 {
 			for id := range bytes.SplitSeq(ids, []byte(",")) {
-				if err := l.take(string(bytes.Trim(id, `"`))); err != nil {
+				if err := l.take(bytes.Trim(id, `"`)); err != nil {
 					return n, err
 				}
 				n++
@@ -98,7 +98,7 @@ func (l *ledger) readAny(content []byte) (n int, err error) {
 			return n, fmt.Errorf("the receipt cannot be read: %.200s", list)
 		}
 		for _, id := range ids {
-			if err := l.take(id); err != nil {
+			if err := l.take([]byte(id)); err != nil {
 				return n, err
 			}
 			n++
@@ -110,17 +110,14 @@ func (l *ledger) readAny(content []byte) (n int, err error) {
 var errReceipt = errors.New("a receipt is for no message, or the second one for it")
 
 // take notes the receipt of one message.
-func (l *ledger) take(id string) error {
-	digits, ok := strings.CutPrefix(id, idPrefix)
+func (l *ledger) take(id []byte) error {
+	digits, ok := bytes.CutPrefix(id, []byte(idPrefix))
 	var raw [numberSize / 2]byte
 	if ok = ok && len(digits) == numberSize; ok {
-		_, err := hex.Decode(raw[:], []byte(digits))
+		_, err := hex.Decode(raw[:], digits)
 		ok = err == nil
 	}
-	number := uint64(0)
-	for _, b := range raw {
-		number = number<<8 | uint64(b)
-	}
+	number := binary.BigEndian.Uint64(raw[:])
 	if !ok || number < l.first || number >= l.next || l.had[number%MaxAhead] {
 		return fmt.Errorf("%w: %.200q", errReceipt, id)
 	}
