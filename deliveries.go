@@ -17,6 +17,8 @@ const (
 	// noticesAfter is how long what becomes known of letters in the background is
 	// collected, so that one frame tells of many.
 	noticesAfter = time.Millisecond
+	// togetherAfter is the same for senders that have several messages under way.
+	togetherAfter = 4 * time.Millisecond
 	// spillEvery is how often it is looked for letters that must go to disk.
 	spillEvery = spillAfter / 2
 	// expireEvery is how often it is looked for those that are too old.
@@ -47,6 +49,7 @@ type deliveries struct {
 	loads []*mailbox        // that may be sent what is on disk
 	young map[*mailbox]bool // that may have letters in memory alone
 	due   notices           // to be sent soon
+	later notices           // to be sent after togetherAfter
 }
 
 // openDeliveries opens the queues on disk, if there shall be any.
@@ -183,6 +186,30 @@ func (d *deliveries) sendLater(n *notices) {
 	d.rouse()
 }
 
+// sendTogether is sendLater for who does not wait for each.
+func (d *deliveries) sendTogether(n *notices) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.later.none() {
+		d.rouse()
+	}
+	d.later.merge(n)
+}
+
+// takeLater returns what was collected for togetherAfter.
+func (d *deliveries) takeLater() (n notices) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, d.later = d.later, notices{}
+	return n
+}
+
+func (d *deliveries) hasLater() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.later.none()
+}
+
 func (d *deliveries) rouse() {
 	select {
 	case d.wake <- struct{}{}:
@@ -200,21 +227,28 @@ func (d *deliveries) expire() {
 
 // run does what is to be done in the background until ctx ends.
 func (d *deliveries) run(ctx context.Context) {
-	var spill <-chan time.Time
+	var spill, together <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.wake:
-			if !d.hasLoads() {
+			if !d.hasLoads() && d.hasDue() {
 				sleep(ctx, noticesAfter) // more may come
 			}
 		case <-spill:
 			spill = nil
 			d.spill()
+		case <-together:
+			together = nil
+			n := d.takeLater()
+			n.send(d.srv, nil)
 		}
 		d.sendDue()
 		d.load()
+		if together == nil && d.hasLater() {
+			together = time.After(togetherAfter)
+		}
 		if spill == nil && d.hasYoung() {
 			spill = time.After(spillEvery)
 		}
@@ -233,6 +267,12 @@ func (d *deliveries) hasLoads() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.loads) > 0
+}
+
+func (d *deliveries) hasDue() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.due.none()
 }
 
 func (d *deliveries) hasYoung() bool {

@@ -137,8 +137,13 @@ func (sess *session) receiveTracked(how delivery, data []byte, f frame.Frame, h 
 	s.dispatch(how, data, f)
 }
 
-// reportEvery is how often a client reports at most.
-const reportEvery = time.Millisecond
+// A client reports at most every reportEvery. If more than one message has come since
+// the last report nobody waits for the report of each, and it waits for more of them, for
+// reportTogether: a frame for each few would cost the server as much as they do.
+const (
+	reportEvery    = time.Millisecond
+	reportTogether = 5 * time.Millisecond // must be well below spillAfter
+)
 
 // reports collects what a session has to report of the messages that it has brought.
 type reports struct {
@@ -152,6 +157,7 @@ type reports struct {
 	last     time.Time // when that was sent
 	timer    *time.Timer
 	timed    bool // whether it runs
+	waited   bool // whether it runs for the second time
 	closed   bool
 }
 
@@ -175,7 +181,7 @@ func (r *reports) done(number uint64, h handling) {
 	} else {
 		r.unsent.Failed = append(r.unsent.Failed, reportFailure{number, h.failure, h.reason})
 	}
-	if r.ended == r.received && time.Since(r.last) >= reportEvery {
+	if r.ended == r.received && r.received == r.told+1 && time.Since(r.last) >= reportEvery {
 		r.send()
 	} else {
 		r.sendSoon()
@@ -188,7 +194,7 @@ func (r *reports) sendSoon() {
 	case r.timed || r.closed:
 		return
 	case r.timer == nil:
-		r.timer = time.AfterFunc(reportEvery, r.flush)
+		r.timer = time.AfterFunc(reportEvery, r.due)
 	default:
 		r.timer.Reset(reportEvery)
 	}
@@ -200,6 +206,19 @@ func (r *reports) flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.timed = false
+	r.send()
+}
+
+// due is called when reportEvery is over.
+func (r *reports) due() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if together := r.received > r.told+1; together && !r.waited && !r.closed {
+		r.waited = true
+		r.timer.Reset(reportTogether - reportEvery)
+		return
+	}
+	r.timed, r.waited = false, false
 	r.send()
 }
 

@@ -44,17 +44,13 @@ func (l *noticeList) add(what notice) {
 }
 
 // A sender that has several messages under way does not wait for each, and is told of
-// them together with those that follow within noticesAfter; else a frame for each burst
-// would cost as much as the burst. So is one that was told just now.
+// them together with those that follow; else a frame for each burst would cost as much as
+// the burst. One that was told just now is told a little later.
 const toldJustNow = 250 * time.Microsecond
 
-// mayWait reports whether the sender may be told a little later.
-func (s noticesOf) mayWait(srv *server, via *peer) bool {
-	if via == nil || s.to == nil {
-		return false
-	}
-	now := srv.hub.now()
-	if len(s.list.notices) > 1 || now-s.to.toldAt.Load() < int64(toldJustNow) {
+// wasToldJustNow reports whether the sender was, and else notes that it is now.
+func (s noticesOf) wasToldJustNow(now int64) bool {
+	if now-s.to.toldAt.Load() < int64(toldJustNow) {
 		return true
 	}
 	s.to.toldAt.Store(now)
@@ -162,7 +158,12 @@ func (n *notices) send(srv *server, via *peer) {
 		srv.outcome(r.p, r.err)
 	}
 	for _, s := range of {
-		if s.mayWait(srv, via) {
+		switch {
+		case via == nil || s.to == nil:
+		case len(s.list.notices) > 1:
+			via.run.deliveries.sendTogether(&notices{of: []noticesOf{s}})
+			continue
+		case s.wasToldJustNow(srv.hub.now()):
 			via.run.deliveries.sendLater(&notices{of: []noticesOf{s}})
 			continue
 		}

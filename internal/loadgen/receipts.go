@@ -132,6 +132,9 @@ func (l *ledger) take(id []byte) error {
 // reportEvery is how often a receiver reports at most, as our client does.
 const reportEvery = time.Millisecond
 
+// reportTogether is the same if more than one message has come since, as with our client.
+const reportTogether = 5 * time.Millisecond
+
 // reports tell the server what has come to a receiver, of which each message is
 // handled at once. A nil one tells nothing.
 type reports struct {
@@ -143,6 +146,7 @@ type reports struct {
 	last     time.Time
 	timer    *time.Timer
 	timed    bool // whether it runs
+	waited   bool // whether it runs for the second time
 	out      []byte
 }
 
@@ -156,7 +160,7 @@ func (r *reports) arrived(n int) {
 	defer r.mu.Unlock()
 	r.received += uint64(n)
 	switch {
-	case time.Since(r.last) >= reportEvery:
+	case r.received == r.told+1 && time.Since(r.last) >= reportEvery:
 		r.send()
 	case r.timed:
 	case r.timer == nil:
@@ -171,7 +175,12 @@ func (r *reports) arrived(n int) {
 func (r *reports) flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.timed = false
+	if r.received > r.told+1 && !r.waited {
+		r.waited = true
+		r.timer.Reset(reportTogether - reportEvery)
+		return
+	}
+	r.timed, r.waited = false, false
 	r.send()
 }
 
