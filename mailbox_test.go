@@ -1,0 +1,291 @@
+package crosscomm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go"
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// fillWindow sends as many messages as a receiver is sent ahead of its reports, and one
+// more, which waits on disk.
+func fillWindow(t *testing.T, server *testServer, to string) {
+	t.Helper()
+	filler := agreedPeer(t, server.addr, "filler")
+	for i := range 1001 {
+		filler.write(tracked("filler", to, fmt.Sprint("id", i), fmt.Sprint(i), "accepted"))
+	}
+	testkit.Eventually(t, "the last one waits on disk", func() bool { return server.Stats().Kept == 1001 })
+	filler.Close()
+	testkit.Eventually(t, "the filler is gone", func() bool { return !slices.Contains(server.GetOnlineClients(), "filler") })
+}
+
+// The server must not stop while a client that has a backlog, whose senders wait for
+// more than accepted, logs in again and again.
+func TestLoginsDuringLoad(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.Clients = []string{"away"}
+	server := startServer(t, cfg)
+	sender := agreedPeer(t, server.addr, "sender")
+	const messages = 20_000
+	go func() {
+		for {
+			if _, _, err := sender.ReadMessage(); err != nil {
+				return
+			}
+		}
+	}()
+	for i := range messages {
+		sender.write(tracked("sender", "away", fmt.Sprint("id", i), fmt.Sprint(i), "handled"))
+	}
+	testkit.Eventually(t, "all wait", func() bool { return server.Stats().Kept == messages })
+	within(t, 30*time.Second, "logins", func() {
+		dialer := websocket.Dialer{Subprotocols: []string{"crosscomm.v3"}}
+		for i := range 300 {
+			conn, _, err := dialer.Dial("ws://"+server.addr+"/", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.WriteMessage(websocket.TextMessage, []byte(frameOf("away", "server", "login", "{}")))
+			for {
+				_, data, err := conn.ReadMessage()
+				if err != nil {
+					t.Errorf("login %d is not answered: %v", i, err)
+					_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+					os.Exit(1)
+				}
+				if strings.Contains(string(data), `"text"`) {
+					break
+				}
+			}
+			go func() { defer conn.Close(); _, _ = io.Copy(io.Discard, conn.NetConn()) }()
+		}
+	})
+}
+
+// A broadcast with a stage ends, also if one of its receivers has letters on disk.
+func TestBroadcastBehindDisk(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	sender := login(t, server.addr, "sender")
+	slow := agreedPeer(t, server.addr, "slow")
+	fillWindow(t, server, "slow")
+	type result struct {
+		r   crosscomm.Receipt
+		err error
+	}
+	told := make(chan result, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	go func() {
+		r, err := sender.Deliver(ctx, "to all", crosscomm.TypeText, crosscomm.All, crosscomm.Handled)
+		told <- result{r, err}
+	}()
+	testkit.Eventually(t, "it waits on disk", func() bool { return server.Stats().Kept == 1002 })
+	n := 0
+	for {
+		text := slow.readType("text")
+		n++
+		slow.write(frameOf("slow", "server", "report", fmt.Sprintf(`{"received": %d, "handled": [[%d, %d]]}`, n, n, n)))
+		if strings.Contains(text, "to all") {
+			break
+		}
+	}
+	if r := <-told; r.err != nil {
+		t.Errorf("the receiver has handled and reported it, and the sender is told: %+v, %v", r.r, r.err)
+	}
+}
+
+// A request without a deadline, for a receiver that is there, is not expired because
+// others were in front of it.
+func TestRequestBehindDisk(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	sender := login(t, server.addr, "sender")
+	slow := agreedPeer(t, server.addr, "slow")
+	fillWindow(t, server, "slow")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	told := make(chan error, 1)
+	go func() {
+		_, err := sender.Request(ctx, "request", crosscomm.TypeText, "slow")
+		told <- err
+	}()
+	testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept >= 2 })
+	go func() {
+		n := 0
+		for {
+			_, data, err := slow.ReadMessage()
+			if err != nil {
+				return
+			}
+			if !strings.Contains(string(data), `"text"`) {
+				continue
+			}
+			n++
+			_ = slow.WriteMessage(websocket.TextMessage, []byte(frameOf("slow", "server", "report", fmt.Sprintf(`{"received": %d, "handled": [[%d, %d]]}`, n, n, n))))
+			if strings.Contains(string(data), "request") {
+				cancel()
+			}
+		}
+	}()
+	if err := <-told; errors.Is(err, crosscomm.ErrExpired) {
+		t.Errorf("a request without a time: %v", err)
+	}
+}
+
+// Receivers that report nothing do not take the room of those that do.
+func TestHungReceiversTakeAllRoom(t *testing.T) {
+	var cfg crosscomm.Config
+	cfg.Limits.QueuedBytes, cfg.Limits.TotalQueuedBytes = 1<<20, 4<<20
+	server := startServer(t, cfg)
+	sender := login(t, server.addr, "sender")
+	login(t, server.addr, "good")
+	raw := agreedPeer(t, server.addr, "raw")
+	go raw.discard()
+	for i := range 5 {
+		p := agreedPeer(t, server.addr, fmt.Sprint("hung", i)) // reads, and reports nothing
+		go p.discard()
+		for j := range 20 {
+			raw.write(tracked("raw", p.id, fmt.Sprint(i, "_", j), strings.Repeat("x", 50_000), "accepted"))
+		}
+	}
+	p := agreedPeer(t, server.addr, "hung5")
+	go p.discard()
+	for j := range 300 {
+		raw.write(tracked("raw", p.id, fmt.Sprint("last_", j), strings.Repeat("x", max(1, 50_000>>(j/20))), "accepted"))
+	}
+	testkit.Eventually(t, "all have come", func() bool { return server.Stats().Received >= 400 })
+	if err := sender.SendMessage(testContext(t), "x", crosscomm.TypeText, "good", crosscomm.Accepted); err != nil {
+		t.Errorf("for a receiver that is owed nothing: %v", err)
+	}
+}
+
+// A message that is dropped for newer ones while it is on its way is not told as expired
+// before it is handled.
+func TestDroppedInFlight(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues = crosscomm.Queues{MaxMessages: 10}
+	server := startServer(t, cfg)
+	sender := login(t, server.addr, "sender")
+	slow := agreedPeer(t, server.addr, "slow")
+	told := make(chan error, 1)
+	go func() {
+		told <- sender.SendMessage(testContext(t), "first", crosscomm.TypeText, "slow", crosscomm.Handled)
+	}()
+	slow.readType("text") // it has it, and works on it
+	for i := range 20 {
+		if err := sender.SendMessage(testContext(t), fmt.Sprint(i), crosscomm.TypeText, "slow", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-told:
+		t.Errorf("its receiver has it and has not failed, and the sender is told: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	slow.write(frameOf("slow", "server", "received", `{"received": 1, "handled": [[1, 1]]}`))
+}
+
+// A message of a plain sender that fits is not lost because it has waited.
+func TestSizeOfWhatWaited(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.Clients = []string{"away"}
+	server := startServer(t, cfg)
+	plain := loginRaw(t, server.addr, "plain")
+	const size = 64 << 10
+	frame := strings.Replace(frameOf("plain", "away", "text", `"y"`), `"y"`, `"`+strings.Repeat("y", size-len(frameOf("plain", "away", "text", `""`)))+`"`, 1)
+	if len(frame) != size {
+		t.Fatal(len(frame))
+	}
+	away := newClient(t, server.addr, "away", crosscomm.Config{MaxMessageSize: size})
+	got := collect(away, crosscomm.ListenerOptions{})
+	if err := away.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	plain.write(frame)
+	testkit.Receive(t, got)
+	_ = away.Logout(context.Background())
+	plain.write(frame)
+	testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == 1 })
+	if err := away.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-got:
+	case <-time.After(3 * time.Second):
+		t.Errorf("the message came while the client was there, and is lost after it waited; %+v", server.Stats())
+	}
+}
+
+// A plain sender need not have unique ids: the original looks at none.
+func TestPlainSenderOfOneID(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	receiver := login(t, server.addr, "receiver")
+	got := collect(receiver, crosscomm.ListenerOptions{})
+	_ = receiver.Logout(context.Background())
+	plain := loginRaw(t, server.addr, "plain")
+	for i := range 3 {
+		plain.write(frameOf("plain", "receiver", "text", fmt.Sprintf(`"%d"`, i)))
+	}
+	testkit.Eventually(t, "they wait", func() bool { return server.Stats().Kept == 3 })
+	if err := receiver.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		select {
+		case m := <-got:
+			if m.Text() != fmt.Sprint(i) {
+				t.Errorf("message %d is %s", i, m.Text())
+			}
+		case <-time.After(3 * time.Second):
+			t.Fatalf("only %d of 3 messages from a plain sender with one msg_id are handled", i)
+		}
+	}
+}
+
+type usingHandler struct{ use sync.Map }
+
+func (h *usingHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h *usingHandler) Handle(_ context.Context, r slog.Record) error {
+	if svc, ok := h.use.Load("svc"); ok && strings.Contains(r.Message, "cannot be kept") {
+		_ = svc.(*crosscomm.Service).SendMessage(context.Background(), r.Message, crosscomm.TypeText, "away")
+	}
+	return nil
+}
+func (h *usingHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h *usingHandler) WithGroup(string) slog.Handler      { return h }
+
+// A handler of the log may use the Service, as it could before.
+func TestLogHandler(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.Clients = []string{"away"}
+	cfg.Queues.MaxTotalBytes = 1
+	h := &usingHandler{}
+	cfg.Logger = slog.New(h)
+	server := startServer(t, cfg)
+	h.use.Store("svc", server.Service)
+	sender := login(t, server.addr, "sender")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := sender.SendMessage(ctx, "2", crosscomm.TypeText, "away", crosscomm.Accepted); !errors.Is(err, crosscomm.ErrQueueFull) {
+		t.Errorf("a handler that tells another client of warnings: %v", err)
+		buf := make([]byte, 1<<20)
+		t.Logf("%s", buf[:runtime.Stack(buf, true)])
+		panic("deadlock")
+	}
+}
