@@ -16,8 +16,9 @@ const (
 	// the receiver's connection.
 	Sent Stage = iota
 	// Accepted: the message is safe with the server. It has been handled already,
-	// or it is on the server's disk until it is. A server that keeps no queues
-	// (see [Config.DataDir]) has it in its memory, and no more.
+	// or it is on the server's disk until it is. Of a message to [All] or to
+	// [ServerID], and of a server that keeps no queues (see [Config.DataDir]), it means
+	// that the server has it in its memory, and no more.
 	Accepted
 	// Written: the receiver's program has read it from its connection, too.
 	Written

@@ -157,7 +157,7 @@ func TestStartUpLine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my data")
 	server := start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", dir, "--advertise", "10.1.2.3")
 	var lines []string
-	for range 4 {
+	for range 5 {
 		line, err := server.stdout.ReadString('\n')
 		if err != nil {
 			t.Fatalf("%v, %s", err, server.stderr)
@@ -166,7 +166,7 @@ func TestStartUpLine(t *testing.T) {
 	}
 	port := regexp.MustCompile(`on 127\.0\.0\.1:(\d+);`).FindStringSubmatch(lines[0])
 	if port == nil || lines[1] != "  crosscomm listen --server 10.1.2.3:"+port[1]+"\n" || !strings.Contains(lines[2], dir+".") ||
-		lines[3] != "  crosscomm server --port "+port[1]+" --advertise 10.1.2.3 --data-dir '"+dir+"' --print-oss-env > .env\n" {
+		lines[3] != "  crosscomm server --port "+port[1]+" --advertise 10.1.2.3 --data-dir '"+dir+"' --print-oss-env > .env\n" || lines[4] != "Messages for clients that are away wait there, too.\n" {
 		t.Errorf("got %s", lines)
 	}
 	start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", dir, "--json").ends(exitFail, "in use by another process")

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -149,7 +150,7 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	until := time.Now().Add(time.Duration(c.StartTimeout))
 	for told := false; ; told = true {
 		err := c.serve(ctx, svc, out, leaf)
-		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, crosscomm.ErrInUse) || !time.Now().Before(until) {
+		if !isInUse(err) && !errors.Is(err, crosscomm.ErrInUse) || !time.Now().Before(until) {
 			return err
 		}
 		if !told {
@@ -163,6 +164,12 @@ func (c serverCommand) Run(ctx context.Context, con console) error {
 	}
 }
 
+// isInUse reports whether another program has the port.
+func isInUse(err error) bool {
+	const windows = syscall.Errno(10048) // WSAEADDRINUSE, which package syscall has another number for
+	return errors.Is(err, syscall.EADDRINUSE) || runtime.GOOS == "windows" && errors.Is(err, windows)
+}
+
 // startAgain is how often a server tries to get what another one still has.
 const startAgain = 50 * time.Millisecond
 
@@ -171,7 +178,7 @@ func (c serverCommand) serve(ctx context.Context, svc *crosscomm.Service, out *p
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(c.IP, strconv.Itoa(c.Port)))
 	if err != nil {
 		hint := ""
-		if errors.Is(err, syscall.EADDRINUSE) {
+		if isInUse(err) {
 			hint = " (choose another port with --port; 0 takes a free one)"
 		}
 		return fmt.Errorf("cannot listen: %w%s", err, hint)
@@ -216,9 +223,11 @@ func (c serverCommand) tell(out *printer, svc *crosscomm.Service, port string, l
 	}
 	if dir, err := filepath.Abs(c.dataDir()); c.dataDir() != "" && err == nil {
 		out.line("It keeps the files that it carries in %s. Settings for Python and Java peers:\n  %s", printable(dir), printable(c.envCommand(port, tlsPort, dir)))
-		if !c.NoQueues {
-			out.line("Messages for clients that are away wait there, too.")
-		}
+	}
+	if c.dataDir() == "" || c.NoQueues {
+		out.line("It keeps no messages for clients that are away.")
+	} else {
+		out.line("Messages for clients that are away wait there, too.")
 	}
 }
 

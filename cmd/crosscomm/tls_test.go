@@ -94,10 +94,10 @@ func TestTLSStartUpLines(t *testing.T) {
 		wss   string // that is printed
 		lines int
 	}{
-		{[]string{"--tls-self-signed"}, "wss://127.0.0.1:", 4},
-		{[]string{"--tls-self-signed", "--tls-port", "0"}, "wss://127.0.0.1:", 6},
-		{[]string{"--tls-self-signed", "--tls-port", "0", "--tls-redirect"}, "wss://127.0.0.1:", 4},
-		{files, "wss://127.0.0.1:", 4},
+		{[]string{"--tls-self-signed"}, "wss://127.0.0.1:", 5},
+		{[]string{"--tls-self-signed", "--tls-port", "0"}, "wss://127.0.0.1:", 7},
+		{[]string{"--tls-self-signed", "--tls-port", "0", "--tls-redirect"}, "wss://127.0.0.1:", 5},
+		{files, "wss://127.0.0.1:", 5},
 	} {
 		server := start(t, nil, append([]string{"server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", t.TempDir()}, tc.flags...)...)
 		var lines []string
