@@ -190,7 +190,8 @@ func (s *Service) IsConnected() bool {
 // If ctx ends while the link is busy the error is the context's, and says
 // whether the message was not sent or may still arrive.
 //
-// With a [Stage] it waits until the message has come so far: see [Service.Deliver].
+// With a [Stage] it waits until the message has come so far: see [Service.Deliver]. Of
+// several the farthest counts.
 //
 // A server's SendMessage queues the message and does not wait, but for a file
 // until that is stored. For a client that is not there, or reads too slowly, it
@@ -221,7 +222,8 @@ func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toCli
 }
 
 // Deliver is [Service.SendMessage] that waits until the message has come to a stage,
-// and tells how far it has come; for the conditions of each see [Stage]. It returns
+// and tells how far it has come; for the conditions of each see [Stage]. (On a server that
+// does not run it returns [ErrNotConnected].) It returns
 // nil as its error when that is reached, and else what SendMessage returns before
 // the message was sent, or then a *[DeliveryError]. A message to [All] counts as having
 // come to the stage when each client that was there has, or has failed: the Receipt

@@ -470,8 +470,8 @@ func TestOwnMemory(t *testing.T) {
 	m := message(1, "data")
 	release := s.Hold()
 	s.Put("a", m, nil)
-	copy(m.Data, "XXXX")
-	copy(m.Meta, "XXXX")
+	copy(m.Data, "????")
+	copy(m.Meta, "????")
 	release()
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -481,10 +481,10 @@ func TestOwnMemory(t *testing.T) {
 		if err != nil || len(got) != 1 || string(got[0].Data) != "data" || string(got[0].Meta) != "meta 1" {
 			t.Fatalf("loaded %v, %v", got, err)
 		}
-		_ = append(got[0].Meta, "XXXX"...)
+		_ = append(got[0].Meta, "????"...)
 		if string(got[0].Data) != "data" {
 			t.Error("Meta reaches into Data")
 		}
-		copy(got[0].Data, "XXXX")
+		copy(got[0].Data, "????")
 	}
 }
