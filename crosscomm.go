@@ -373,6 +373,9 @@ func (s *Service) Stats() Stats {
 	}
 	stats := s.server.stats.snapshot()
 	stats.Connections, stats.Queued = s.server.visitors.size(), s.server.queues.Used()
+	if run := s.server.running(); run != nil && run.deliveries.store != nil {
+		stats.Waiting = int(run.deliveries.store.Totals().Messages)
+	}
 	return stats
 }
 

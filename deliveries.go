@@ -118,9 +118,6 @@ func (d *deliveries) bring(m *member, l *letter, via *peer, n *notices) (why fai
 	if why = failedUnknown; m != nil {
 		why, toDisk = d.mailboxOf(m).put(l, via, n)
 	}
-	if why != "" {
-		d.srv.stats.undelivered.Add(1)
-	}
 	return why, toDisk
 }
 

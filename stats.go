@@ -12,7 +12,7 @@ import (
 type Stats struct {
 	Received    uint64 // frames that came in, of every kind
 	Delivered   uint64 // frames queued for a client
-	Undelivered uint64 // frames of a client for one that was not there, or too slow
+	Undelivered uint64 // frames of a client for one that was not there, or too slow, and that could not be kept for it
 	Refused     uint64 // frames that were malformed, or not the sender's to send
 	Kept        uint64 // frames that were written to disk, where they wait for their client
 	Expired     uint64 // messages dropped from the queues on disk, for their age or for want of room
@@ -25,6 +25,7 @@ type Stats struct {
 
 	Connections int // WebSockets there are now
 	Queued      int // bytes that are held now for clients that do not keep up
+	Waiting     int // messages that are on disk now, for clients that are away or do not keep up
 }
 
 // counters are the live Stats.

@@ -44,6 +44,7 @@ func (p *peer) routeTracked(f frame.Frame, data []byte, h headers) (receivers in
 	// was wished may do harm.
 	l := lend(s, f, data, !h.Request)
 	if why := p.bring(p.whom(f), l); why != "" {
+		p.server.stats.undelivered.Add(1)
 		p.notices.fail(l, why, "")
 		return 0
 	}
@@ -86,6 +87,7 @@ func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers
 		s.group.add()
 		l := newLetter(s, shared, false)
 		if why := p.bring(m, l); why != "" {
+			p.server.stats.undelivered.Add(1)
 			p.notices.fail(l, why, "")
 			return false
 		}

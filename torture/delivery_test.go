@@ -19,8 +19,8 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/testkit/subprocess"
 )
 
-// receipted are numbers that go from one client to another, each when the one before
-// was accepted, in several rows at once.
+// receipted are numbers that go from one client to another, in several rows at once: in
+// each row one goes when the one before was accepted, or written, or handled.
 type receipted struct {
 	from, to *crosscomm.Service
 	accepted []atomic.Int64 // how many of each row
@@ -73,7 +73,7 @@ func (r *receipted) send(ctx context.Context, t *testing.T, sending *sync.WaitGr
 		sending.Go(func() {
 			for ctx.Err() == nil {
 				number := r.accepted[row].Load()
-				if err := r.from.SendMessage(t.Context(), fmt.Sprintf("%d:%d", row, number), crosscomm.TypeText, r.to.ClientID(), crosscomm.Accepted); err != nil {
+				if err := r.from.SendMessage(t.Context(), fmt.Sprintf("%d:%d", row, number), crosscomm.TypeText, r.to.ClientID(), crosscomm.Accepted+crosscomm.Stage(row%3)); err != nil {
 					t.Errorf("%s, row %d, number %d: %v", r.from.ClientID(), row, number, err)
 					return
 				}
