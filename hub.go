@@ -46,7 +46,7 @@ type member struct {
 	timedOut atomic.Bool          // as last noted by lookAtSilent
 	peer     atomic.Pointer[peer] // its live connection, or nil; set with hub.mu locked
 
-	expected  bool        // whether the operator has named it; then it is never forgotten
+	expected  bool        // whether it is never forgotten: the operator has named it, or messages were waiting for it at the start
 	forgotten atomic.Bool // whether it is no longer among the members; set with hub.mu locked
 
 	mailbox  atomic.Pointer[mailbox] // nil before it has had a letter in this run
@@ -58,6 +58,7 @@ type member struct {
 
 	// guarded by hub.mu
 	loginTime  time.Time     // zero if it has not logged in since the server started
+	neverSeen  bool          // whether it has never logged in, as far as is known
 	seenBefore time.Time     // its last sign of life before hub.epoch
 	absence    *list.Element // of hub.absent; nil while it is connected
 }
@@ -90,9 +91,9 @@ func (m *member) seen(at instant) time.Time {
 	return at.wall.Add(time.Duration(last - at.now))
 }
 
-// known reports whether the member has ever logged in, so far as is known: it may only
-// be expected to. Call it with hub.mu held.
-func (m *member) known() bool { return m.lastSeen.Load() != 0 || !m.seenBefore.IsZero() }
+// isKnown reports whether the member has ever logged in: it may only be expected to. Call
+// it with hub.mu held.
+func (m *member) isKnown() bool { return !m.neverSeen }
 
 // connection returns the connection over which frames for the member can be
 // delivered, or nil. A client whose throttle pauses gives no sign of life because
@@ -152,7 +153,7 @@ func (h *hub) claim(p *peer, id string, n *notices, welcome func()) (old *peer, 
 		// Under the lock, so that the calls come in the order of the events.
 		defer h.notifyLogin(id)
 	}
-	m.loginTime = time.Now()
+	m.loginTime, m.neverSeen = time.Now(), false
 	m.lastSeen.Store(h.now())
 	m.timedOut.Store(false)
 	welcome()
@@ -309,7 +310,7 @@ func (h *hub) list(onlyOnline bool) []ClientInfo {
 	h.mu.RLock()
 	for _, m := range h.members {
 		online := h.present(m, at.now)
-		if online || !onlyOnline && m.known() {
+		if online || !onlyOnline && m.isKnown() {
 			list = append(list, ClientInfo{
 				ClientID:      m.id,
 				Online:        online,
@@ -329,7 +330,7 @@ func (h *hub) states() []memberState {
 	h.mu.RLock()
 	states := make([]memberState, 0, len(h.members))
 	for _, m := range h.members {
-		if !m.known() {
+		if !m.isKnown() {
 			continue
 		}
 		state := clientState{Status: statusOffline, LastSeen: toSeconds(m.seen(at))}
@@ -354,8 +355,8 @@ func (h *hub) restore(states map[string]clientState) {
 			m = &member{id: id, seenBefore: fromSeconds(state.LastSeen)}
 			h.members[id] = m
 			added = append(added, m)
-		case !m.known():
-			m.seenBefore = fromSeconds(state.LastSeen)
+		case m.neverSeen:
+			m.seenBefore, m.neverSeen = fromSeconds(state.LastSeen), false
 		}
 	}
 	slices.SortFunc(added, func(a, b *member) int { return a.seenBefore.Compare(b.seenBefore) })
@@ -383,7 +384,7 @@ func (h *hub) expect(ids []string) {
 	defer h.mu.Unlock()
 	for _, id := range ids {
 		if h.members[id] == nil {
-			h.members[id] = &member{id: id, expected: true}
+			h.members[id] = &member{id: id, expected: true, neverSeen: true}
 		}
 	}
 }

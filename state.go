@@ -188,10 +188,13 @@ func (f *stateFile) keep(ctx context.Context, h *hub) {
 		if unsaved && pause == nil {
 			start := time.Now()
 			unsaved = !f.save(h)
-			wait := 10 * time.Since(start)
-			// Who is new should be known also after a kill: messages wait for it then.
-			if unsaved || !h.hasNew.Swap(false) {
-				wait = max(wait, stateInterval)
+			wait := stateInterval
+			if !unsaved {
+				wait = 10 * time.Since(start)
+				// Who is new should be known also after a kill: messages wait for it then.
+				if !h.hasNew.Swap(false) {
+					wait = max(wait, stateInterval)
+				}
 			}
 			pause = time.After(wait)
 		}
