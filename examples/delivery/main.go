@@ -79,7 +79,7 @@ func work(ctx context.Context, m *crosscomm.Message) error {
 	case m.Text() == "battery?":
 		return m.Reply(ctx, "12.5 V", crosscomm.TypeText)
 	case m.Text() == "fly":
-		return errors.New("I have no wings")
+		return errors.New("there are no wings")
 	}
 	fmt.Println("robot: I", m.Text())
 	return nil
