@@ -181,7 +181,7 @@ func (r *reports) done(number uint64, h handling) {
 	} else {
 		r.unsent.Failed = append(r.unsent.Failed, reportFailure{number, h.failure, h.reason})
 	}
-	if r.ended == r.received && r.received == r.told+1 && time.Since(r.last) >= reportEvery {
+	if r.ended == r.received && r.received <= r.told+1 && time.Since(r.last) >= reportEvery {
 		r.send()
 	} else {
 		r.sendSoon()

@@ -229,7 +229,7 @@ func TestAcceptedOutlastsCuts(t *testing.T) {
 	for _, r := range all {
 		r.send(ctx, t, &sending)
 	}
-	want := int64(ofFull(60, 1000))
+	want := int64(ofFull(30, 1000))
 	for cuts.Load() < want && !t.Failed() {
 		<-time.After(10 * time.Millisecond)
 	}
