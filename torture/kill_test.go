@@ -183,7 +183,14 @@ func TestClientIsKilled(t *testing.T) {
 		OnLogin:  func(id string) { logins <- id },
 		OnLogout: func(id string, _ error) { logouts <- id },
 	}, nil)
-	heard := collectFrom(server.Service, "killed-sender")
+	heard := make(chan *crosscomm.Message, 1<<20)
+	var begun atomic.Uint64 // calls of the listener
+	stats := new(crosscomm.ListenerStats)
+	server.MessageListener(func(_ context.Context, m *crosscomm.Message) error {
+		begun.Add(1)
+		heard <- m
+		return nil
+	}, crosscomm.ListenerOptions{From: "killed-sender", Stats: stats})
 	rounds := ofFull(4, 100)
 	next, last, toClient, fromClient := 0, -1, 0, 0
 	lastHeard := -1.0
@@ -218,6 +225,9 @@ func TestClientIsKilled(t *testing.T) {
 		for n := 0; n < 2; n++ {
 			testkit.Receive(t, logouts)
 		}
+		testkit.Eventually(t, "the server has heard all that came", func() bool {
+			return stats.Waiting.Load() == 0 && stats.Handled.Load() == begun.Load()
+		})
 		cancel()
 		r.Close()
 		writing.Wait()
