@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -72,7 +73,8 @@ func TestPythonBacklog(t *testing.T) {
 // The real Python client is killed at random moments. It loses nothing, gets all in
 // order, and again only what it got last.
 func TestPythonIsKilled(t *testing.T) {
-	_, port, _ := startGoServer(t, crosscomm.Config{DataDir: t.TempDir()}, "127.0.0.1:0")
+	logs := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	server, port, _ := startGoServer(t, crosscomm.Config{DataDir: t.TempDir(), Logger: logs}, "127.0.0.1:0")
 	sender := goClient(t, "go", port, crosscomm.Config{})
 	p := startPython(t)
 	p.client("killed", port, nil)
@@ -97,7 +99,7 @@ func TestPythonIsKilled(t *testing.T) {
 		}
 		number := e.number(t)
 		if number > next || !first && number != next {
-			t.Fatalf("got %d, want %d", number, next)
+			t.Fatalf("got %d, want %d; the server: %+v", number, next, server.Stats())
 		}
 		first = false
 		again += next - number
