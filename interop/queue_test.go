@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,8 @@ func TestPythonIsKilled(t *testing.T) {
 	sender := goClient(t, "go", port, crosscomm.Config{})
 	p := startPython(t)
 	p.client("killed", port, nil)
+	// Python's login does not wait for the answer.
+	testkit.Eventually(t, "the server knows it", func() bool { return slices.Contains(server.GetOnlineClients(), "killed") })
 	var accepted, seen atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
