@@ -91,10 +91,6 @@ func (m *member) seen(at instant) time.Time {
 	return at.wall.Add(time.Duration(last - at.now))
 }
 
-// isKnown reports whether the member has ever logged in: it may only be expected to. Call
-// it with hub.mu held.
-func (m *member) isKnown() bool { return !m.neverSeen }
-
 // connection returns the connection over which frames for the member can be
 // delivered, or nil. A client whose throttle pauses gives no sign of life because
 // it is not read.
@@ -310,7 +306,7 @@ func (h *hub) list(onlyOnline bool) []ClientInfo {
 	h.mu.RLock()
 	for _, m := range h.members {
 		online := h.present(m, at.now)
-		if online || !onlyOnline && m.isKnown() {
+		if online || !onlyOnline && !m.neverSeen {
 			list = append(list, ClientInfo{
 				ClientID:      m.id,
 				Online:        online,
@@ -330,7 +326,7 @@ func (h *hub) states() []memberState {
 	h.mu.RLock()
 	states := make([]memberState, 0, len(h.members))
 	for _, m := range h.members {
-		if !m.isKnown() {
+		if m.neverSeen {
 			continue
 		}
 		state := clientState{Status: statusOffline, LastSeen: toSeconds(m.seen(at))}
