@@ -159,8 +159,12 @@ func (h *hub) claim(p *peer, id string, n *notices, welcome func()) (old *peer, 
 		box.attach(p, n) // before anything newer can come
 	}
 	m.peer.Store(p) // only now can others find it
-	if made := m.mailbox.Load(); made != box {
+	made := m.mailbox.Load()
+	if made != box {
 		made.attach(p, n)
+	}
+	if made != nil {
+		made.sendWaiting() // what waits, which it could not be sent as long as it was not there
 	}
 	if h.connected[id] == nil {
 		h.connected[id] = m

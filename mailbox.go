@@ -342,7 +342,8 @@ func (b *mailbox) spill() (more bool) {
 	return more
 }
 
-// attach makes p the connection on which letters are sent.
+// attach makes p the connection on which letters are sent. sendWaiting must follow when
+// others can find it: what was to be loaded before was not.
 func (b *mailbox) attach(p *peer, n *notices) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -352,9 +353,6 @@ func (b *mailbox) attach(p *peer, n *notices) {
 	b.leave(n)
 	b.to = p
 	b.readTo, b.asked = p.numbered, question{answered: p.numbered}
-	if b.onDisk {
-		b.office.loadSoon(b)
-	}
 }
 
 // detach is called when the connection p has ended, or has no client any more.
@@ -421,11 +419,12 @@ func (b *mailbox) has(seq uint64) bool {
 	return slices.ContainsFunc(b.letters.All(), func(l *letter) bool { return l.seq == seq })
 }
 
-// sendWaiting is called when the client gives a sign of life, and letters wait.
+// sendWaiting is called when the client has come, and when it gives a sign of life while
+// letters wait.
 func (b *mailbox) sendWaiting() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.letters.Len() == 0 { // else its reports have it called
+	if b.onDisk && b.letters.Len() == 0 { // else its reports have it called
 		b.office.loadSoon(b)
 	}
 }
