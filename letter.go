@@ -21,10 +21,10 @@ type letter struct {
 	lent bool   // whether data and msgID are another one's, who takes them back when put returns
 	room []byte // where they are when they are the letter's own; used again
 
-	seq    uint64 // its place among the letters for the client
-	number uint64 // on the connection that it was sent on; 0 for not sent
-	at     int64  // of hub.now, when it was put into the mailbox
+	seq uint64 // its place among the letters for the client
+	at  int64  // of hub.now, when it was put into the mailbox
 
+	sent    bool // whether it is on its way on a connection
 	returns bool // whether it is on its way to the disk in front of what is there
 	saving  bool // whether it is on disk, or on its way there
 	saved   bool // whether it is on disk
@@ -32,6 +32,18 @@ type letter struct {
 	done    bool // whether the receiver is done with it
 	handled bool // and has handled it
 	told    bool // whether the sender has been told what it asked for
+}
+
+// isSpent reports whether all is done for a letter with its being sent: then it is no
+// matter what becomes of it.
+func (l *letter) isSpent() bool { return !l.keep && (l.told || l.want == Sent) }
+
+// sentLetter is the place of a letter that was sent on a connection, until it is reported.
+type sentLetter struct {
+	letter *letter // nil for one that was spent
+	number uint64  // on the connection
+	cost   int     // of the letter
+	done   bool    // whether the receiver is done with it
 }
 
 // letters are those that nobody needs any more. What is kept of most letters is short,

@@ -48,19 +48,19 @@ type mailbox struct {
 	loadDue bool // guarded by deliveries.mu
 
 	mu      sync.Mutex
-	to      *peer               // the connection that letters are sent on; nil for none
-	letters fifo.Queue[*letter] // those that were sent on it
-	bytes   int                 // what they cost
-	onDisk  bool                // whether others wait on disk; member.waiting says the same
-	loaded  uint64              // the seq up to which none of those has one
-	saving  int                 // how many letters are on their way to the disk
-	saves   int                 // how many have ever begun or ended it
-	back    int                 // how many are on their way in front of what is there: until then nothing is loaded
-	behind  map[uint64]*letter  // by seq, those on disk that are given up when the connection ends
-	misses  int                 // how often in a row what is on disk could not be read
-	watched bool                // whether it is looked for letters to save
-	readTo  uint64              // the number up to which the client has read
-	asked   question            // of a plain connection
+	to      *peer                  // the connection that letters are sent on; nil for none
+	letters fifo.Queue[sentLetter] // those that were sent on it
+	bytes   int                    // what they cost
+	onDisk  bool                   // whether others wait on disk; member.waiting says the same
+	loaded  uint64                 // the seq up to which none of those has one
+	saving  int                    // how many letters are on their way to the disk
+	saves   int                    // how many have ever begun or ended it
+	back    int                    // how many are on their way in front of what is there: until then nothing is loaded
+	behind  map[uint64]*letter     // by seq, those on disk that are given up when the connection ends
+	misses  int                    // how often in a row what is on disk could not be read
+	watched bool                   // whether it is looked for letters to save
+	readTo  uint64                 // the number up to which the client has read
+	asked   question               // of a plain connection
 }
 
 // put takes a letter, which is the mailbox's if it is taken. It is sent on the
@@ -94,7 +94,12 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 	if present && room && !b.onDisk {
 		b.loaded = l.seq
 		b.send(l, text, via, n)
-		n.settle(l)
+		if n.settle(l); l.isSpent() {
+			sent := b.letters.All()
+			sent[len(sent)-1].letter = nil
+			l.free()
+			return "", false
+		}
 		l.own(l.keep)
 		if l.keep && !b.watched {
 			b.watched = true
@@ -103,8 +108,8 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 		return "", false
 	}
 	if !b.onDisk { // what was sent before must not be told of later, nor be lost when this is not
-		for _, before := range b.letters.All() {
-			if before.keep && !before.saving && !before.done {
+		for _, sent := range b.letters.All() {
+			if before := sent.letter; before != nil && before.keep && !before.saving && !before.done {
 				b.saveNow(before)
 			}
 		}
@@ -158,8 +163,8 @@ func textFor(p *peer, l *letter) (text []byte, why failure) {
 func (b *mailbox) send(l *letter, text []byte, via *peer, n *notices) {
 	p := b.to
 	p.numbered++
-	l.number = p.numbered
-	b.letters.Push(l)
+	l.sent = true
+	b.letters.Push(sentLetter{letter: l, number: p.numbered, cost: l.cost()})
 	b.bytes += l.cost()
 	b.office.unreported.Add(int64(l.cost()))
 	var err error
@@ -193,10 +198,12 @@ func (b *mailbox) take(r report, n *notices) {
 	first := letters[0].number // the others follow it without a gap
 	end := first + uint64(len(letters))
 	for b.readTo = max(b.readTo, first-1); b.readTo < min(r.Received, end-1); {
-		l := letters[b.readTo+1-first]
+		sent := letters[b.readTo+1-first]
 		b.readTo++
-		if l.read = true; !l.done {
-			n.settle(l)
+		if l := sent.letter; l != nil {
+			if l.read = true; !l.done {
+				n.settle(l)
+			}
 		}
 	}
 	var saved []uint64
@@ -204,8 +211,13 @@ func (b *mailbox) take(r report, n *notices) {
 		if number < first || number >= end {
 			return nil
 		}
-		l := letters[number-first]
-		if l.done {
+		sent := &letters[number-first]
+		if sent.done {
+			return nil
+		}
+		sent.done = true
+		l := sent.letter
+		if l == nil {
 			return nil
 		}
 		l.done, l.read = true, true
@@ -229,7 +241,7 @@ func (b *mailbox) take(r report, n *notices) {
 		}
 	}
 	for b.letters.Len() > 0 && b.letters.All()[0].done {
-		if l := b.pop(); !l.saving { // else the store has it, too
+		if l := b.pop(); l != nil && !l.saving { // else the store has it, too
 			l.free()
 		}
 	}
@@ -241,11 +253,12 @@ func (b *mailbox) take(r report, n *notices) {
 	}
 }
 
+// pop returns the first of those that were sent; nil for one that was spent.
 func (b *mailbox) pop() *letter {
-	l := b.letters.Pop()
-	b.bytes -= l.cost()
-	b.office.unreported.Add(-int64(l.cost()))
-	return l
+	sent := b.letters.Pop()
+	b.bytes -= sent.cost
+	b.office.unreported.Add(-int64(sent.cost))
+	return sent.letter
 }
 
 // beginSave counts a letter that is about to be written to disk.
@@ -291,7 +304,7 @@ func (b *mailbox) saved(l *letter, err error, n *notices) {
 	} else {
 		l.saving = false
 		l.at = b.office.hub.now() + int64(saveAgainAfter)
-		if l.number == 0 { // else it may still be handled
+		if !l.sent { // else it may still be handled
 			delete(b.behind, l.seq)
 			n.fail(l, saveFailure(err), "")
 			b.office.srv.stats.undelivered.Add(1)
@@ -328,9 +341,10 @@ func (b *mailbox) spill() (more bool) {
 	now := b.office.hub.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, l := range b.letters.All() {
+	for _, sent := range b.letters.All() {
+		l := sent.letter
 		switch {
-		case l.saving || l.done || !l.keep:
+		case l == nil || l.saving || l.done || !l.keep:
 		case now-l.at >= int64(spillAfter):
 			b.saveNow(l) // in front of it all others are saved, or about to be
 			more = true
@@ -379,10 +393,10 @@ func (b *mailbox) leave(n *notices) {
 	first := true
 	for b.letters.Len() > 0 {
 		l := b.pop()
-		if l.done {
+		if l == nil || l.done {
 			continue
 		}
-		l.number = 0
+		l.sent = false
 		if !l.keep {
 			giveUp(l)
 			continue
@@ -416,7 +430,7 @@ func (b *mailbox) leave(n *notices) {
 func (b *mailbox) has(seq uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.ContainsFunc(b.letters.All(), func(l *letter) bool { return l.seq == seq })
+	return slices.ContainsFunc(b.letters.All(), func(s sentLetter) bool { return s.letter != nil && s.letter.seq == seq })
 }
 
 // sendWaiting is called when the client has come, and when it gives a sign of life while

@@ -212,14 +212,16 @@ func (srv *server) sendReceipts(p *peer, id string, list []notice, via *peer) {
 type outgoing struct {
 	mu     sync.Mutex
 	window *dedup.Window[decision]
+	counts *dedup.Window[*Receipt] // of messages to all, without times; nil before there is one
 }
 
-// decision is what a sender is told of a message, but for the reason of a failure, which
-// would take too much memory. The zero value is for what is not known yet.
+// decision is what a sender is told of a message, but for the reason of a failure. The
+// zero value is for what is not known yet. It is so small because most of what a receipt
+// costs is to get at the windows of all senders, which no processor's cache has room for.
 type decision struct {
-	stage   Stage
-	failure failure
-	counts  *Receipt
+	stage   uint8 // a Stage
+	failure uint8 // its code
+	counted bool  // whether outgoing.counts has more
 }
 
 // begin returns the place of a new message, and for one that is not new 0 and what its
@@ -234,7 +236,13 @@ func (o *outgoing) begin(key dedup.Key, now int64) (place uint64, what *notice) 
 		if *d == (decision{}) {
 			return 0, nil
 		}
-		return 0, &notice{stage: d.stage, failure: d.failure, counts: d.counts}
+		what = &notice{stage: Stage(d.stage), failure: tellable[d.failure]}
+		if d.counted {
+			if counts, ok := o.counts.Get(key, 0); ok {
+				what.counts = *counts
+			}
+		}
+		return 0, what
 	}
 	return o.window.Add(key, now, decision{}), nil
 }
@@ -250,8 +258,15 @@ func (o *outgoing) decide(s *sender, what notice) {
 	if !ok {
 		d, ok = o.window.Get(s.key, 0)
 	}
-	if ok {
-		*d = decision{what.stage, what.failure, what.counts}
+	if !ok {
+		return
+	}
+	*d = decision{uint8(what.stage), what.failure.code(), what.counts != nil}
+	if d.counted {
+		if o.counts == nil {
+			o.counts = dedup.New[*Receipt](maxRemembered, rememberFor)
+		}
+		o.counts.Add(s.key, 0, what.counts) // window knows how old they are
 	}
 }
 
@@ -263,6 +278,6 @@ func (o *outgoing) expire(now int64) {
 		return
 	}
 	if o.window.Expire(now); o.window.Len() == 0 {
-		o.window = nil
+		o.window, o.counts = nil, nil
 	}
 }

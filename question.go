@@ -77,13 +77,14 @@ func (b *mailbox) answered(p *peer, mark uint64, n *notices) {
 
 // readBy has the senders of letters told that the client has got them.
 func (b *mailbox) readBy(number uint64, n *notices) {
-	for _, l := range b.letters.All() {
-		if l.number > number {
+	for _, sent := range b.letters.All() {
+		if sent.number > number {
 			return
 		}
-		l.read = true
-		l.handled = true
-		n.settle(l)
+		if l := sent.letter; l != nil {
+			l.read, l.handled = true, true
+			n.settle(l)
+		}
 	}
 }
 

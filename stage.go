@@ -3,6 +3,7 @@ package crosscomm
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Stage is how far a message has come on its way to a receiver. Each stage
@@ -104,6 +105,18 @@ const (
 	// listeners, came first, and the message is sent again.
 	unfinished failure = "unfinished"
 )
+
+// tellable are those that a sender may be told; the first one is for none.
+var tellable = [...]failure{"", failedUnknown, failedOffline, failedFull, failedExpired, failedTooLarge, failedUnheard, failedListener, failedReply}
+
+// code returns the place of the failure among the tellable ones.
+func (f failure) code() uint8 {
+	i := slices.Index(tellable[:], f)
+	if i < 0 {
+		panic("crosscomm: a sender is told of a failure that has no code: " + string(f))
+	}
+	return uint8(i)
+}
 
 // reached returns how far a message has come for sure that failed so.
 func (f failure) reached() Stage {

@@ -44,7 +44,7 @@ const odd = 0x9E3779B97F4A7C15
 
 // Window remembers keys, each with a value: the latest ones, up to a number, and none
 // for longer than its age. It holds 32 bytes for each, and up to twice that while it
-// grows, if values have 4 bytes at most; and next to nothing while it is empty. It must be
+// grows, if values have 6 bytes at most; and next to nothing while it is empty. It must be
 // made by New, and not be used concurrently.
 //
 // Times are in ns, of any clock that does not go back. To Add, one that is earlier
@@ -70,7 +70,7 @@ type Window[V any] struct {
 type slot[V any] struct {
 	key   Key
 	at    int64  // when it came
-	back  uint32 // how far before it the one before it in its chain is; 0 for none
+	back  uint16 // how far before it the one before it in its chain is; 0 for none
 	value V
 }
 
@@ -216,7 +216,7 @@ func (w *Window[V]) push(key Key, at int64, v V) {
 	s := w.slot(w.next)
 	s.key, s.at, s.back, s.value = key, at, 0, v
 	if last := w.last(*h); last >= w.first {
-		s.back = uint32(w.next - last)
+		s.back = uint16(w.next - last)
 	}
 	*h = headOf(key, w.next, s.back > 0)
 	w.next++
