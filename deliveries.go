@@ -112,6 +112,13 @@ func (d *deliveries) mailboxOf(m *member) *mailbox {
 	return b
 }
 
+// keeps reports whether also a message for which nobody wants a receipt goes by the
+// mailbox of the client, which is nil if none is known, rather than straight to its
+// connection.
+func (d *deliveries) keeps(m *member) bool {
+	return m != nil && (m.waiting.Load() || d.store != nil && d.srv.s.cfg.Queues.Unread)
+}
+
 // bring puts a letter into the mailbox of a client, which is nil if none is known.
 func (d *deliveries) bring(m *member, l *letter, via *peer, n *notices) (why failure, toDisk bool) {
 	l.keep = l.keep && d.store != nil

@@ -281,7 +281,7 @@ func (p *peer) broadcast(f frame.Frame, data []byte) (receivers int) {
 func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
-	if m != nil && m.waiting.Load() {
+	if p.run.deliveries.keeps(m) {
 		return p.keepFor(m, f, data)
 	}
 	for to := hub.target(m, p.now); to != nil; {

@@ -258,6 +258,35 @@ func TestQueuedBroadcasts(t *testing.T) {
 	}
 }
 
+// With Unread, what went to a connection from which nothing is read any more, and of which
+// nobody has noticed yet, comes on the next one: from plain senders and the server itself.
+func TestUnreadComesAgain(t *testing.T) {
+	for name, join := range map[string]func(testing.TB, string, string) *rawPeer{"plain": loginRaw, "agreed": agreedPeer} {
+		t.Run(name, func(t *testing.T) {
+			cfg := dirConfig(t)
+			cfg.Queues.Unread = true
+			server := startServer(t, cfg)
+			desk := loginRaw(t, server.addr, "desk")
+			join(t, server.addr, "phone") // in the lift
+			for i := range 10 {
+				if i%2 == 0 {
+					desk.write(frameOf("desk", "phone", "text", fmt.Sprint(`"`, i, `"`)))
+				} else if err := server.SendMessage(testContext(t), fmt.Sprint(i), crosscomm.TypeText, "phone"); err != nil {
+					t.Fatal(err)
+				}
+				testkit.Eventually(t, "it is kept", func() bool { return server.Stats().Kept == uint64(i+1) })
+			}
+			phone := join(t, server.addr, "phone")
+			desk.write(frameOf("desk", "phone", "text", `"10"`))
+			for i := range 11 {
+				if got := strings.ReplaceAll(phone.readType("text"), `": "`, `":"`); !strings.Contains(got, fmt.Sprintf(`"content":"%d"`, i)) {
+					t.Fatalf("message %d is %s", i, got)
+				}
+			}
+		})
+	}
+}
+
 // What is sent to a client that is silent waits, and comes on the same connection when it
 // gives a sign of life.
 func TestSilentClientsQueue(t *testing.T) {

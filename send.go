@@ -92,7 +92,7 @@ func (srv *server) send(ctx context.Context, data []byte, to string) error {
 		srv.hub.broadcast(nil, srv.hub.now(), func(_ *member, p *peer) bool { return len(data) <= p.takes && srv.tell(p, data) })
 	default:
 		m := srv.hub.member([]byte(to))
-		if m != nil && m.waiting.Load() {
+		if run := srv.running(); run != nil && run.deliveries.keeps(m) {
 			return srv.keep(ctx, data, m, to)
 		}
 		p := srv.hub.target(m, srv.hub.now())

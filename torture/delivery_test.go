@@ -23,6 +23,7 @@ import (
 // each row one goes when the one before was accepted, or written, or handled.
 type receipted struct {
 	from, to *crosscomm.Service
+	unread   bool           // whether nobody waits for receipts, as the server keeps what is not read
 	accepted []atomic.Int64 // how many of each row
 
 	mu   sync.Mutex
@@ -32,6 +33,9 @@ type receipted struct {
 }
 
 const rows = 8
+
+// mostUnread is how far a row is at most ahead of what the average row has got.
+const mostUnread = 1_000
 
 func newReceipted(t *testing.T, from, to *crosscomm.Service) *receipted {
 	t.Helper()
@@ -70,10 +74,18 @@ func parseRow(text string) (row int, number int64, err error) {
 // send sends until ctx ends; each row then waits for its last one.
 func (r *receipted) send(ctx context.Context, t *testing.T, sending *sync.WaitGroup) {
 	for row := range rows {
+		stage := crosscomm.Accepted + crosscomm.Stage(row%3)
+		if r.unread {
+			stage = crosscomm.Sent
+		}
 		sending.Go(func() {
 			for ctx.Err() == nil {
 				number := r.accepted[row].Load()
-				if err := r.from.SendMessage(t.Context(), fmt.Sprintf("%d:%d", row, number), crosscomm.TypeText, r.to.ClientID(), crosscomm.Accepted+crosscomm.Stage(row%3)); err != nil {
+				if number > mostUnread && r.seen.Load() < rows*(number-mostUnread) {
+					<-time.After(time.Millisecond) // or its queue would drop the oldest
+					continue
+				}
+				if err := r.from.SendMessage(t.Context(), fmt.Sprintf("%d:%d", row, number), crosscomm.TypeText, r.to.ClientID(), stage); err != nil {
 					t.Errorf("%s, row %d, number %d: %v", r.from.ClientID(), row, number, err)
 					return
 				}
@@ -202,45 +214,74 @@ func outlasts(t *testing.T, how string, replace func(*subprocess.Process, func()
 func TestAcceptedOutlastsCuts(t *testing.T) {
 	sideBySide(t)
 	server := startServer(t, crosscomm.Config{DataDir: t.TempDir()}, nil)
-	var cuts atomic.Int64
-	var calm atomic.Bool
-	const most = 200_000
-	cut := crosscomm.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	var links cutLinks
+	var all []*receipted
+	for i := range 3 {
+		all = append(all, newReceipted(t, newClient(t, server.addr, fmt.Sprint("from-", i), links.config(200_000)), newClient(t, server.addr, fmt.Sprint("to-", i), links.config(200_000))))
+	}
+	links.cut(t, all, ofFull(30, 1000))
+}
+
+// A server that keeps what is not read loses nothing with the links of its receivers,
+// although nobody waits for a receipt.
+func TestUnreadOutlastsCuts(t *testing.T) {
+	sideBySide(t)
+	server := startServer(t, crosscomm.Config{DataDir: t.TempDir(), Queues: crosscomm.Queues{Unread: true}}, nil)
+	var links cutLinks
+	var all []*receipted
+	for i := range 3 {
+		r := newReceipted(t, newClient(t, server.addr, fmt.Sprint("from-", i), crosscomm.Config{}), newClient(t, server.addr, fmt.Sprint("to-", i), links.config(4_000))) // it writes nothing but reports
+		r.unread = true
+		all = append(all, r)
+	}
+	links.cut(t, all, ofFull(30, 1000))
+}
+
+// cutLinks are links that are cut at random bytes, as long as they are not calm.
+type cutLinks struct {
+	cuts atomic.Int64
+	calm atomic.Bool
+}
+
+// config is of a client whose links are cut after some bytes that they have read, or
+// written: at most so many.
+func (c *cutLinks) config(mostWritten int) crosscomm.Config {
+	return crosscomm.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err != nil || calm.Load() {
+		if err != nil || c.calm.Load() {
 			return conn, err
 		}
-		cuts.Add(1)
+		c.cuts.Add(1)
 		f := fault{readCut: never, writeCut: never, how: cutting(rand.IntN(2))}
 		if rand.IntN(2) == 0 {
-			f.readCut = 2000 + rand.IntN(most)
+			f.readCut = 2000 + rand.IntN(200_000)
 		} else {
-			f.writeCut = 2000 + rand.IntN(most)
+			f.writeCut = 2000 + rand.IntN(mostWritten)
 		}
 		return newFaultConn(conn, f), nil
 	}}
-	var all []*receipted
-	for i := range 3 {
-		all = append(all, newReceipted(t, newClient(t, server.addr, fmt.Sprint("from-", i), cut), newClient(t, server.addr, fmt.Sprint("to-", i), cut)))
-	}
+}
+
+// cut has all of them send until so many links were cut, and checks what came.
+func (c *cutLinks) cut(t *testing.T, all []*receipted, links int) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var sending sync.WaitGroup
 	for _, r := range all {
 		r.send(ctx, t, &sending)
 	}
-	want := int64(ofFull(30, 1000))
-	for cuts.Load() < want && !t.Failed() {
+	for c.cuts.Load() < int64(links) && !t.Failed() {
 		<-time.After(10 * time.Millisecond)
 	}
-	calm.Store(true)
+	c.calm.Store(true)
 	cancel()
 	sending.Wait()
 	messages := int64(0)
 	for _, r := range all {
 		messages += r.check(t)
 	}
-	t.Logf("%d links cut at random bytes: %d messages were accepted, and came once, in order", cuts.Load(), messages)
+	t.Logf("%d links cut at random bytes: %d messages came once, in order", c.cuts.Load(), messages)
 }
 
 // The receiver is killed at random moments. Nothing is lost, and what it gets again is

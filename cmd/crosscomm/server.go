@@ -41,6 +41,7 @@ type serverCommand struct {
 	QueueSize         size       `help:"The same in bytes." default:"64MiB" placeholder:"SIZE"`
 	QueueSizeInAll    size       `help:"The same for all clients; then no more is taken." default:"4GiB" placeholder:"SIZE"`
 	QueueBroadcasts   bool       `help:"Have messages to all wait, too, for all known clients that are away."`
+	QueueUnread       bool       `help:"Keep messages for clients that are there, too, until these have read them, so that none is lost with a connection; about twice the processor time for each."`
 	QueueFor          []string   `help:"Id of a client for which messages wait although it may never have logged in. May be repeated." placeholder:"ID"`
 	PrintOSSEnv       bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
 	LogLevel          slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
@@ -93,10 +94,10 @@ func (c serverCommand) config(con console) (crosscomm.Config, error) {
 	if cfg.DataDir != "" {
 		cfg.Queues = crosscomm.Queues{
 			Off: c.NoQueues, MaxAge: time.Duration(c.QueueAge), MaxMessages: c.QueueMessages, MaxBytes: int64(c.QueueSize), MaxTotalBytes: int64(c.QueueSizeInAll),
-			Broadcasts: c.QueueBroadcasts, Clients: c.QueueFor,
+			Broadcasts: c.QueueBroadcasts, Unread: c.QueueUnread, Clients: c.QueueFor,
 		}
-	} else if c.QueueBroadcasts || c.QueueFor != nil {
-		return cfg, usageError{"--queue-broadcasts and --queue-for need a --data-dir"}
+	} else if c.QueueBroadcasts || c.QueueUnread || c.QueueFor != nil {
+		return cfg, usageError{"--queue-broadcasts, --queue-unread and --queue-for need a --data-dir"}
 	}
 	if err := errors.Join(c.accessFlags.apply(&cfg), c.limitFlags.apply(&cfg)); err != nil {
 		return cfg, err

@@ -73,7 +73,7 @@ func TestSendLinesWaits(t *testing.T) {
 }
 
 func TestQueueFlags(t *testing.T) {
-	for _, args := range [][]string{{"--data-dir=", "--queue-broadcasts"}, {"--queue-for", "all"}, {"--queue-messages", "-1"}, {"--queue-age", "7"}} {
+	for _, args := range [][]string{{"--data-dir=", "--queue-broadcasts"}, {"--data-dir=", "--queue-unread"}, {"--queue-for", "all"}, {"--queue-messages", "-1"}, {"--queue-age", "7"}} {
 		c := start(t, nil, append([]string{"server", "--port", "0"}, args...)...)
 		c.ends(exitUsage, "")
 	}
