@@ -344,7 +344,9 @@ func (b *mailbox) spill() (more bool) {
 	for _, sent := range b.letters.All() {
 		l := sent.letter
 		switch {
-		case l == nil || l.saving || l.done || !l.keep:
+		case l == nil || l.saved || l.done || !l.keep:
+		case l.saving:
+			more = true // it may fail
 		case now-l.at >= int64(spillAfter):
 			b.saveNow(l) // in front of it all others are saved, or about to be
 			more = true

@@ -289,3 +289,26 @@ func TestLogHandler(t *testing.T) {
 		panic("deadlock")
 	}
 }
+
+// A message that could not be saved while its receiver has not reported it is saved when
+// there is room again.
+func TestSavedWhenThereIsRoom(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.Clients = []string{"away"}
+	cfg.Queues.MaxTotalBytes = 1500
+	var log testkit.Buffer
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	server := startServer(t, cfg)
+	sender := agreedPeer(t, server.addr, "sender")
+	sender.write(tracked("sender", "away", "first", strings.Repeat("x", 1000), "accepted"))
+	sender.readType("receipt")
+	agreedPeer(t, server.addr, "slow")
+	sender.write(tracked("sender", "slow", "second", strings.Repeat("x", 1000), "accepted"))
+	testkit.Eventually(t, "the second one cannot be kept", func() bool { return strings.Contains(log.String(), "cannot be kept") })
+	away := agreedPeer(t, server.addr, "away")
+	away.readType("text")
+	away.write(frameOf("away", "server", "report", `{"received": 1, "handled": [[1, 1]]}`))
+	if got := sender.readType("receipt"); !strings.Contains(got, "second") || !strings.Contains(got, "accepted") {
+		t.Errorf("got %s", got)
+	}
+}

@@ -36,3 +36,18 @@ func TestUsualReport(t *testing.T) {
 		}
 	}
 }
+
+// A mailbox is looked at until its letters are on disk: saving them may fail, however
+// long it takes.
+func TestWatchedUntilSaved(t *testing.T) {
+	l := &letter{keep: true, saving: true, sent: true}
+	b := &mailbox{office: &deliveries{hub: newHub(&Service{})}, watched: true}
+	b.letters.Push(sentLetter{letter: l, number: 1})
+	if !b.spill() || !b.watched {
+		t.Error("nobody looks at a letter that is being saved")
+	}
+	l.saved = true
+	if b.spill() || b.watched {
+		t.Error("one that is saved is still looked at")
+	}
+}
