@@ -81,6 +81,9 @@ func (r *clientRun) connect(ctx context.Context) (*session, error) {
 	case <-sess.done:
 		return nil, sess.reason()
 	case <-ctx.Done():
+		if isClosed(sess.loggedIn) { // in the same moment; the server has told others of it, and shall be told of the end
+			return sess, nil
+		}
 		sess.link.Close(websocket.CloseNormalClosure, "no answer to the login", 0)
 		<-sess.done
 		return nil, context.Cause(ctx)
