@@ -15,18 +15,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 
-	"github.com/crosscomm/crosscomm-go"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
 // The conversations in testdata/conversations are a part of docs/protocol.md, which says
-// how they are written. Here they are read, and their clients' side is played to our
-// server; conversationclient_test.go plays the servers' side to our client.
+// how they are written. Here they are read; conversationserver_test.go plays their
+// clients' side to our server, and conversationclient_test.go the servers' side to our
+// client.
 
 // conversation is one of them.
 type conversation struct {
@@ -147,6 +148,9 @@ func (p placeholders) fill(v any) any {
 		if inner, ok := v["$json"]; ok {
 			return string(mustJSON(p.fill(inner)))
 		}
+		if n, ok := v["$long"].(float64); ok {
+			return longText(n)
+		}
 		filled := map[string]any{}
 		for key, value := range v {
 			filled[key] = p.fill(value)
@@ -188,6 +192,12 @@ func (p placeholders) match(want, got any) error {
 			}
 			return p.match(inner, document)
 		}
+		if n, ok := want["$long"].(float64); ok {
+			if got != longText(n) {
+				return fmt.Errorf("got %.100q, want %v letters", fmt.Sprint(got), n)
+			}
+			return nil
+		}
 		object, ok := got.(map[string]any)
 		if !ok || !slices.Equal(slices.Sorted(maps.Keys(object)), slices.Sorted(maps.Keys(want))) {
 			return fmt.Errorf("got %s, want the keys of %s", mustJSON(got), mustJSON(want))
@@ -226,6 +236,9 @@ func (p placeholders) match(want, got any) error {
 	return nil
 }
 
+// longText is what {"$long": n} stands for.
+func longText(n float64) string { return strings.Repeat("x", int(n)) }
+
 func mustJSON(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -247,10 +260,11 @@ func (e wireEvent) String() string { return fmt.Sprintf("%s %.300q", e.kind, e.d
 type wireConn struct {
 	*websocket.Conn
 	events chan wireEvent
+	mute   atomic.Bool // whether it does not answer these pings either
 }
 
 func newWireConn(t testing.TB, conn *websocket.Conn) *wireConn {
-	c := &wireConn{conn, make(chan wireEvent, 1000)}
+	c := &wireConn{Conn: conn, events: make(chan wireEvent, 1000)}
 	note := func(kind string) func(string) error {
 		return func(payload string) error {
 			c.events <- wireEvent{kind, payload}
@@ -261,6 +275,9 @@ func newWireConn(t testing.TB, conn *websocket.Conn) *wireConn {
 	conn.SetPingHandler(func(payload string) error {
 		if strings.HasPrefix(payload, "mark") {
 			return marked(payload)
+		}
+		if c.mute.Load() {
+			return nil
 		}
 		return c.write(websocket.PongMessage, []byte(payload))
 	})
@@ -316,7 +333,11 @@ func (c *wireConn) say(l conversationLine, p placeholders) error {
 		if _, err := fmt.Sscan(rest, &n); err != nil {
 			return err
 		}
-		return c.WriteMessage(websocket.TextMessage, []byte(strings.Repeat(" ", n)))
+		err := c.WriteMessage(websocket.TextMessage, []byte(strings.Repeat(" ", n)))
+		if errors.Is(err, websocket.ErrCloseSent) {
+			return nil // the other end has closed when it had the half, and that was answered
+		}
+		return err
 	case "octets":
 		data, err := hex.DecodeString(strings.ReplaceAll(rest, " ", ""))
 		if err == nil {
@@ -360,113 +381,4 @@ func heard(l conversationLine, e wireEvent, p placeholders) error {
 		return fmt.Errorf("got %v, want %s", e, l.text)
 	}
 	return nil
-}
-
-// serverOf returns the server of a conversation.
-func (c conversation) serverOf(t *testing.T) crosscomm.Config {
-	var cfg crosscomm.Config
-	for _, l := range c.lines {
-		if l.who != "server" {
-			continue
-		}
-		switch l.text {
-		case "keeps queues":
-			cfg.DataDir = t.TempDir()
-		case "asks for tokens":
-			cfg.TokenFile = filepath.Join(t.TempDir(), "tokens")
-			if err := os.WriteFile(cfg.TokenFile, []byte("* SECRET\nrobot ROBOTS\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		case "waits 2 s for a login":
-			cfg.Limits.LoginTimeout = 2 * time.Second
-		case "stops": // later
-		default:
-			t.Fatalf("%v: %q is not understood", l, l.text)
-		}
-	}
-	return cfg
-}
-
-// The clients' side of each conversation gets from our server what the conversation has,
-// and nothing else.
-func TestConversationServer(t *testing.T) {
-	for _, c := range conversations(t) {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			playClients(t, c)
-		})
-	}
-}
-
-func playClients(t *testing.T, c conversation) {
-	server := startServer(t, c.serverOf(t))
-	open, refused := map[string]*wireConn{}, map[string]int{}
-	values := placeholders{}
-	// The server must know who is gone before others say what depends on that.
-	gone := func(who string) {
-		open[who].Close()
-		delete(open, who)
-		testkit.Eventually(t, who+" is gone", func() bool { return server.Stats().Connections == len(open) })
-	}
-	for _, l := range c.lines {
-		if l.who == "server" {
-			if l.text == "stops" {
-				go server.stop()
-			}
-			continue
-		}
-		conn := open[l.who]
-		if with, ok := l.connects(); ok {
-			dialer := websocket.Dialer{}
-			if with.agreed {
-				dialer.Subprotocols = []string{"crosscomm.v3"}
-			}
-			ws, resp, err := dialer.DialContext(testContext(t), "ws://"+server.addr+with.address, with.header)
-			switch {
-			case err == nil && (ws.Subprotocol() == "crosscomm.v3") == with.agreed:
-				open[l.who] = newWireConn(t, ws)
-			case errors.Is(err, websocket.ErrBadHandshake):
-				refused[l.who] = resp.StatusCode
-			default:
-				t.Fatalf("%v: %v, subprotocol %q", l, err, ws.Subprotocol())
-			}
-			continue
-		}
-		if status, ok := l.is("<", "http"); ok {
-			if fmt.Sprint(refused[l.who]) != status {
-				t.Fatalf("%v: got %d, want %s", l, refused[l.who], status)
-			}
-			continue
-		}
-		if conn == nil {
-			t.Fatalf("%v: there is no connection", l)
-		}
-		switch l.way {
-		case ":":
-			if l.text != "loses its link" {
-				t.Fatalf("%v: %q is not understood", l, l.text)
-			}
-			conn.NetConn().Close()
-			gone(l.who)
-		case ">":
-			if err := conn.say(l, values); err != nil {
-				t.Fatalf("%v: %v", l, err)
-			}
-		case "<":
-			if err := heard(l, testkit.Receive(t, conn.events), values); err != nil {
-				t.Fatalf("%v: %v", l, err)
-			}
-			if _, ok := l.is("<", "close"); ok {
-				gone(l.who)
-			}
-		}
-	}
-	for who, conn := range open {
-		if err := conn.write(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")); err != nil {
-			t.Fatal(err)
-		}
-		if e := testkit.Receive(t, conn.events); e.kind != "close" {
-			t.Errorf("%s got more than the conversation has: %v", who, e)
-		}
-	}
 }

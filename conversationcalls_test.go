@@ -89,7 +89,7 @@ func (p *clientPart) failureOf(i int, msgID any) error {
 		for _, f := range failures {
 			if f, _ := f.(map[string]any); f["msg_id"] == msgID {
 				return map[any]error{
-					"unknown_client": crosscomm.ErrUnknownClient, "offline": crosscomm.ErrOffline, "too_large": crosscomm.ErrTooLarge, "expired": crosscomm.ErrExpired,
+					"unknown_client": crosscomm.ErrUnknownClient, "offline": crosscomm.ErrOffline, "too_large": crosscomm.ErrTooLarge, "expired": crosscomm.ErrExpired, "queue_full": crosscomm.ErrQueueFull,
 					"no_listener": crosscomm.ErrNoListener, "listener_error": crosscomm.ErrListener, "no_reply": crosscomm.ErrNoReply,
 				}[f["error"]]
 			}

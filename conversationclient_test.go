@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,12 @@ var clientParts = map[string][]string{
 	"take-over":       {"robot"},
 	"tokens":          {"robot with another", "thief"},
 	"closed":          {"robot"},
+	"busy":            {"robot"},
+	"slow":            {"robot"},
+	"silent":          {"robot", "phone"},
+	"queue-full":      {"caller", "robot"},
+	"queue-expired":   {"caller", "robot"},
+	"memory-full":     {"caller", "robot"},
 }
 
 // Our client, at the other end of what the server brings in a conversation, brings what
@@ -73,13 +80,13 @@ type clientPart struct {
 	lines   []conversationLine
 	values  placeholders
 	client  *crosscomm.Service
-	shakes  chan connecting   // the handshakes that the server shall make
-	conns   chan *wireConn    // what comes of them
-	login   chan error        // the outcome of a Login; nil when that was looked at
-	out     *partCall         // a Logout after which nothing has come
-	calls   map[any]*partCall // by the msg_id as the conversation has it
-	listing *partCall         // ListClients
-	stop    func()            // of WatchPresence
+	shakes  chan handshakeTurn // those that the server shall make
+	conns   chan *wireConn     // what comes of them
+	login   chan error         // the outcome of a Login; nil when that was looked at
+	out     *partCall          // a Logout after which nothing has come
+	calls   map[any]*partCall  // by the msg_id as the conversation has it
+	listing *partCall          // ListClients
+	stop    func()             // of WatchPresence
 
 	conn    *wireConn   // nil while there is none
 	tracked int         // frames on it
@@ -90,6 +97,12 @@ type clientPart struct {
 	outcomes map[string]partOutcome // of the listeners, by msg_id
 	heard    []string               // msg_ids
 	presence []any
+}
+
+// handshakeTurn is a handshake whose turn has come.
+type handshakeTurn struct {
+	connecting
+	refused int // the status of the answer that refuses it, or 0
 }
 
 // partReports are what the received frames of a connection have told, and shall tell.
@@ -137,7 +150,7 @@ func (r *partReports) complete() bool {
 
 // playServer plays the server to our client.
 func playServer(t *testing.T, lines []conversationLine) {
-	p := &clientPart{t: t, lines: lines, values: placeholders{}, shakes: make(chan connecting), conns: make(chan *wireConn, 1),
+	p := &clientPart{t: t, lines: lines, values: placeholders{}, shakes: make(chan handshakeTurn), conns: make(chan *wireConn, 1),
 		calls: map[any]*partCall{}, outcomes: map[string]partOutcome{}, reports: newReports()}
 	web := httptest.NewServer(http.HandlerFunc(p.shakeHands))
 	t.Cleanup(func() {
@@ -160,14 +173,14 @@ func (p *clientPart) shakeHands(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the conversation is over", http.StatusServiceUnavailable)
 		return
 	}
-	if status, ok := p.nextOf(0).is("<", "http"); ok {
-		http.Error(w, status, http.StatusUnauthorized)
-		return
-	}
 	for name := range with.header {
 		if r.Header.Get(name) != with.header.Get(name) {
 			p.t.Errorf("%s is %q", name, r.Header.Get(name))
 		}
+	}
+	if with.refused != 0 {
+		http.Error(w, "the conversation has it so", with.refused)
+		return
 	}
 	upgrader := websocket.Upgrader{}
 	if with.agreed {
@@ -181,11 +194,15 @@ func (p *clientPart) shakeHands(w http.ResponseWriter, r *http.Request) {
 	p.conns <- newWireConn(p.t, ws)
 }
 
-func (p *clientPart) nextOf(i int) conversationLine {
-	if i+1 < len(p.lines) {
-		return p.lines[i+1]
+// refusal returns the status with which the line behind this one refuses a handshake, 0
+// if it does not.
+func (p *clientPart) refusal(i int) int {
+	if i+1 == len(p.lines) {
+		return 0
 	}
-	return conversationLine{}
+	status, _ := p.lines[i+1].is("<", "http")
+	code, _ := strconv.Atoi(status)
+	return code
 }
 
 // start makes the client, whose id is that of its first frame.
@@ -197,7 +214,7 @@ func (p *clientPart) start(addr string) {
 			break
 		}
 	}
-	cfg := crosscomm.Config{}
+	cfg := crosscomm.Config{RetryLogin: true} // else it gives up where others come back
 	with, _ := p.lines[0].connects()
 	if token, ok := strings.CutPrefix(with.header.Get("Authorization"), "Bearer "); ok {
 		cfg.Token = crosscomm.Token(token)
@@ -232,21 +249,24 @@ func (p *clientPart) play(i int, l conversationLine) error {
 			p.out, p.login = nil, login
 			go func() { login <- p.client.Login(testContext(p.t)) }()
 		}
+		shake := handshakeTurn{with, p.refusal(i)}
 		select {
-		case p.shakes <- with:
+		case p.shakes <- shake:
 		case <-time.After(testkit.Patience):
 			return errors.New("the client does not come")
 		}
-		if _, refused := p.nextOf(i).is("<", "http"); !refused {
+		if shake.refused == 0 {
 			p.conn = testkit.Receive(p.t, p.conns)
 		}
 		p.tracked, p.reports, p.lost = 0, newReports(), false
 		return nil
 	}
 	switch {
-	case l.way == ":":
+	case l.way == ":" && l.text == "loses its link":
 		p.lost = true
 		return p.conn.NetConn().Close()
+	case l.way == ":": // our client never fails to read, or to answer pings
+		return nil
 	case l.way == "<":
 		return p.bring(i, l)
 	case l.frame == nil:
@@ -273,7 +293,10 @@ func (p *clientPart) play(i int, l conversationLine) error {
 
 // bring writes what the server brings.
 func (p *clientPart) bring(i int, l conversationLine) error {
-	if _, ok := l.is("<", "http"); ok {
+	if status, ok := l.is("<", "http"); ok {
+		if status != fmt.Sprint(http.StatusUnauthorized) {
+			return nil // it comes again, or nothing takes the next handshake
+		}
 		if err := testkit.Receive(p.t, p.login); !errors.Is(err, crosscomm.ErrLoginRejected) {
 			return fmt.Errorf("Login: %v", err)
 		}
@@ -378,6 +401,9 @@ func (p *clientPart) end() {
 	if p.lost || p.conn == nil {
 		return
 	}
+	// Who has come back by himself may have reported before he knows that he is there, and
+	// says no goodbye until then.
+	testkit.Eventually(p.t, "the client is connected", p.client.IsConnected)
 	if err := p.client.Logout(testContext(p.t)); err != nil {
 		p.t.Error(err)
 	}
