@@ -191,14 +191,15 @@ func (s *Service) IsConnected() bool {
 // whether the message was not sent or may still arrive.
 //
 // With a [Stage] it waits until the message has come so far: see [Service.Deliver]. Of
-// several the farthest counts.
+// several the farthest counts. With [All] it returns nil also if receivers have failed:
+// only Deliver tells how many.
 //
 // A server's SendMessage queues the message and does not wait, but for a file
 // until that is stored. For a client that is not there, or reads too slowly, it
 // returns [ErrOffline]; or, if the server keeps [Queues], nil if the client is known,
 // for which the message waits then, and else [ErrUnknownClient]. With [All] the
-// message goes to whoever is there. A server that was stopped returns
-// [ErrNotConnected].
+// message goes to whoever is there, and waits for others with [Queues.Broadcasts]. A
+// server that was stopped returns [ErrNotConnected].
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
 // [ErrNoObjectStore], and a *[TransferError] for a file that could not be read

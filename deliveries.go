@@ -31,7 +31,7 @@ const (
 // the goroutine that does what nobody's input brings.
 //
 // The order in which locks are taken is: hub.mu, mailbox.mu, and then one of
-// deliveries.mu, outgoing.mu, a link's or the store's own. The store calls what it was
+// deliveries.mu, outgoing.mu, a broadcast's, a link's or the store's own. The store calls what it was
 // given with none held. Nothing is logged, and nobody is told, with one of them held:
 // that is what notices are for.
 type deliveries struct {
@@ -117,6 +117,15 @@ func (d *deliveries) mailboxOf(m *member) *mailbox {
 // connection.
 func (d *deliveries) keeps(m *member) bool {
 	return m != nil && (m.waiting.Load() || d.store != nil && d.srv.s.cfg.Queues.Unread)
+}
+
+// absent returns the clients for which messages to all wait: those that are known and
+// away, if that is wanted.
+func (d *deliveries) absent(now int64) []*member {
+	if d.store == nil || !d.srv.s.cfg.Queues.Broadcasts {
+		return nil
+	}
+	return d.hub.away(now)
 }
 
 // bring puts a letter into the mailbox of a client, which is nil if none is known.

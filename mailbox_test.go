@@ -111,6 +111,28 @@ func TestBroadcastBehindDisk(t *testing.T) {
 	}
 }
 
+// What the server itself sends to all does not overtake what it has sent to one.
+func TestOwnBroadcastBehindDisk(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	slow := agreedPeer(t, server.addr, "slow")
+	fillWindow(t, server, "slow")
+	if err := server.SendMessage(testContext(t), "to one", crosscomm.TypeText, "slow"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.SendMessage(testContext(t), "to all", crosscomm.TypeText, crosscomm.All); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 1001; n++ {
+		slow.readType("text")
+		slow.write(frameOf("slow", "server", "report", fmt.Sprintf(`{"received": %d, "handled": [[%d, %d]]}`, n, n, n)))
+	}
+	for _, want := range []string{"to one", "to all"} {
+		if got := slow.readType("text"); !strings.Contains(got, want) {
+			t.Errorf("got %s in place of %q", got, want)
+		}
+	}
+}
+
 // A request without a deadline, for a receiver that is there, is not expired because
 // others were in front of it.
 func TestRequestBehindDisk(t *testing.T) {

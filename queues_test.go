@@ -250,8 +250,14 @@ func TestQueuedBroadcasts(t *testing.T) {
 	if r, err := sender.Deliver(testContext(t), "2", crosscomm.TypeText, crosscomm.All, crosscomm.Handled); err != nil || r.Receivers != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
+	if err := server.SendMessage(testContext(t), "3", crosscomm.TypeText, crosscomm.All); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Deliver(testContext(t), "4", crosscomm.TypeText, crosscomm.All, crosscomm.Accepted); err != nil {
+		t.Fatal(err)
+	}
 	away := loginRaw(t, server.addr, "away")
-	for _, want := range []string{"1", "2"} {
+	for _, want := range []string{"1", "2", "3", "4"} {
 		if got := away.readType("text"); !strings.Contains(got, `"content":"`+want+`"`) {
 			t.Errorf("got %s", got)
 		}
