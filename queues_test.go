@@ -373,6 +373,66 @@ func TestNoReceiptsOfAPlainServer(t *testing.T) {
 	}
 }
 
+// When a plain server takes the place of ours it gets what was not answered, and what has
+// waited until it could be sent, as it may look there.
+func TestServerBecomesPlain(t *testing.T) {
+	const messages = 1_001 // one more than go ahead of their receipts
+	plain := make(chan struct{})
+	frames := make(chan string, messages+1)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		upgrader, isPlain := websocket.Upgrader{Subprotocols: []string{"crosscomm.v3"}}, false
+		select {
+		case <-plain:
+			upgrader.Subprotocols, isPlain = nil, true
+		default:
+		}
+		conn, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for n := 0; ; {
+			_, data, err := conn.ReadMessage()
+			if err != nil {
+				return
+			}
+			switch text := string(data); {
+			case strings.Contains(text, `"login"`):
+				_ = conn.WriteMessage(websocket.TextMessage, []byte(frameOf("server", "c", "login_response", `{"status": "success"}`)))
+			case !strings.Contains(text, `"text"`):
+			case isPlain:
+				frames <- text
+			default:
+				if n++; n == 1_000 {
+					close(plain)
+					return
+				}
+			}
+		}
+	}))
+	t.Cleanup(web.Close)
+	c := login(t, web.Listener.Addr().String(), "c")
+	requested, told := make(chan error, 1), make(chan error, messages)
+	go func() {
+		_, err := c.Request(testContext(t), "request", crosscomm.TypeText, "d")
+		requested <- err
+	}()
+	for range messages {
+		go func() { told <- c.SendMessage(testContext(t), "order", crosscomm.TypeText, "d", crosscomm.Handled) }()
+	}
+	for range messages {
+		if err := testkit.Receive(t, told); !errors.Is(err, crosscomm.ErrNoReceipts) {
+			t.Fatal(err)
+		}
+		if text := testkit.Receive(t, frames); !strings.Contains(text, "order") || strings.Contains(text, "headers") {
+			t.Fatalf("it gets %s", text)
+		}
+	}
+	if err := testkit.Receive(t, requested); !errors.Is(err, crosscomm.ErrNoReply) {
+		t.Error(err)
+	}
+}
+
 // startPlainServer starts a server that speaks only the original's wire, and answers
 // logins and nothing else.
 func startPlainServer(t *testing.T) (addr string) {
