@@ -331,49 +331,56 @@ func (d *deliveries) load() {
 // loadedLetter is a letter that was on disk, and how a connection gets it, or why not.
 type loadedLetter struct {
 	*letter
-	text []byte
-	why  failure
+	text    []byte
+	why     failure
+	request bool
 }
 
 // restored makes a letter of what is on disk, for the connection to.
 func (d *deliveries) restored(m backlog.Message, to *peer) loadedLetter {
-	l := newLetter(sender{}, m.Data, true)
-	l.seq, l.at, l.saving, l.saved = m.Seq, d.hub.now(), true, true
-	if from, msgID, want, ok := parseMeta(m.Meta); ok {
-		if from != "" {
-			l.from = d.hub.member([]byte(from))
-		}
-		l.msgID, l.want, l.key = msgID, want, dedup.Of(msgID)
-		l.told = from != "" && l.from == nil // nobody is there to be told
-	}
+	from, known := d.senderOf(m.Meta)
+	l := newLetter(from, m.Data, true)
+	l.seq, l.at, l.saving, l.saved, l.told = m.Seq, d.hub.now(), true, true, !known
 	text, why := textFor(to, l)
-	if why == "" && isLate(m) {
+	request, late := requestIn(m)
+	if why == "" && late {
 		why = failedExpired
 	}
-	return loadedLetter{l, text, why}
+	return loadedLetter{l, text, why, request}
+}
+
+// senderOf returns who has sent what is on disk with this meta, and whether there is
+// anybody to be told of it.
+func (d *deliveries) senderOf(meta []byte) (s sender, known bool) {
+	from, msgID, want, ok := parseMeta(meta)
+	if !ok {
+		return sender{}, false
+	}
+	s = sender{msgID: msgID, key: dedup.Of(msgID), want: want}
+	if from != "" {
+		s.from = d.hub.member([]byte(from))
+	}
+	return s, from == "" || s.from != nil
 }
 
 // dropped is called by the store for a message that it keeps no longer.
 func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 	d.srv.stats.expired.Add(1)
-	from, msgID, want, ok := parseMeta(meta)
-	m := d.hub.member([]byte(from))
-	if !ok || m == nil || d.isUnderWay(client, seq) {
-		return
-	}
 	var n notices
-	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of(msgID), want: want}}, failedExpired, "")
+	if from, known := d.senderOf(meta); !d.isKnown(client, seq, &n) && known {
+		n.fail(&letter{sender: from}, failedExpired, "")
+	}
 	d.sendLater(&n)
 }
 
-// isUnderWay reports whether a letter was sent to its client, and may be handled.
-func (d *deliveries) isUnderWay(client string, seq uint64) bool {
+// isKnown reports whether a letter that was dropped is in the client's mailbox.
+func (d *deliveries) isKnown(client string, seq uint64, n *notices) bool {
 	m := d.hub.member([]byte(client))
 	if m == nil {
 		return false
 	}
 	b := m.mailbox.Load()
-	return b != nil && b.has(seq)
+	return b != nil && b.dropped(seq, n)
 }
 
 func (d *deliveries) saveFailed(err error) {

@@ -122,14 +122,16 @@ func (l *letter) reached() Stage {
 // cost is what the letter counts for in memory.
 func (l *letter) cost() int { return l.size + letterOverhead }
 
-// isLate reports whether what is on disk is a request for which nobody waits any more.
-func isLate(m backlog.Message) bool {
+// requestIn reports whether what is on disk is a request, and whether it is one for which
+// nobody waits any more.
+func requestIn(m backlog.Message) (request, late bool) {
 	f, err := frame.ScanAgreed(m.Data, frame.MaxDepth)
 	if err != nil {
-		return false
+		return false, false
 	}
 	h, err := parseHeaders(f)
-	return err == nil && h.Request && h.Timeout > 0 && time.Since(m.Time) > time.Duration(h.Timeout)*time.Millisecond
+	request = err == nil && h.Request && h.QueuedAs == ""
+	return request, request && h.Timeout > 0 && time.Since(m.Time) > time.Duration(h.Timeout)*time.Millisecond
 }
 
 // letterOverhead is what one takes in memory besides its data, roughly.

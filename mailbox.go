@@ -426,10 +426,17 @@ func (b *mailbox) leave(n *notices) {
 	}
 }
 
-// has reports whether a letter was sent on the connection and is not reported yet.
-func (b *mailbox) has(seq uint64) bool {
+// dropped is called when a letter is on disk no longer, since it was too old or newer ones
+// needed the room, and reports whether the mailbox has it: then its sender is told by what
+// becomes of it here.
+func (b *mailbox) dropped(seq uint64, n *notices) (known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if l := b.behind[seq]; l != nil {
+		delete(b.behind, seq)
+		n.fail(l, failedExpired, "")
+		return true
+	}
 	return slices.ContainsFunc(b.letters.All(), func(s sentLetter) bool { return s.letter != nil && s.letter.seq == seq })
 }
 
@@ -506,9 +513,13 @@ func (b *mailbox) roomToLoad() (places, bytes int) {
 func (b *mailbox) sendLoaded(found loadedLetter, n *notices) {
 	l := found.letter
 	b.loaded = l.seq
-	if waits := b.behind[l.seq]; waits != nil {
+	switch waits := b.behind[l.seq]; {
+	case waits != nil:
 		delete(b.behind, l.seq)
 		l.sender, l.told, l.keep = waits.sender, waits.told, false
+	case found.request: // of a run that was killed: who still wants an answer has asked again
+		b.office.store.Delete(b.member.id, []uint64{l.seq}, nil)
+		return
 	}
 	if found.why != "" {
 		n.settle(l) // who did not want to know more has what he wanted

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -167,6 +168,70 @@ func TestRequestBehindDisk(t *testing.T) {
 	}()
 	if err := <-told; !errors.Is(err, context.Canceled) {
 		t.Errorf("a request without a time, which has come and was cancelled then: %v", err)
+	}
+}
+
+// What waits only because others are in front of it has failed when it is dropped for
+// newer messages.
+func TestDroppedBehindDisk(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.MaxMessages = 10
+	server := startServer(t, cfg)
+	caller := login(t, server.addr, "caller")
+	agreedPeer(t, server.addr, "slow")
+	fillWindow(t, server, "slow")
+	requested, told := make(chan error, 1), make(chan crosscomm.Receipt, 1)
+	go func() {
+		_, err := caller.Request(testContext(t), "request", crosscomm.TypeText, "slow")
+		requested <- err
+	}()
+	go func() {
+		r, _ := caller.Deliver(testContext(t), "to all", crosscomm.TypeText, crosscomm.All, crosscomm.Handled)
+		told <- r
+	}()
+	testkit.Eventually(t, "both wait on disk", func() bool { return server.Stats().Kept == 1003 })
+	for range 10 {
+		if err := caller.SendMessage(testContext(t), "newer", crosscomm.TypeText, "slow", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := testkit.Receive(t, requested); !errors.Is(err, crosscomm.ErrExpired) {
+		t.Errorf("the request: %v", err)
+	}
+	if r := testkit.Receive(t, told); r.Receivers != 1 || r.Failed != 1 {
+		t.Errorf("the message to all: %+v", r)
+	}
+}
+
+// A request that waited behind others when the server was killed is not for the next one:
+// it comes too late.
+func TestRequestOfAKilledServer(t *testing.T) {
+	cfg := dirConfig(t)
+	server := startServer(t, cfg)
+	caller := login(t, server.addr, "caller")
+	agreedPeer(t, server.addr, "slow")
+	fillWindow(t, server, "slow")
+	go func() { _, _ = caller.Request(testContext(t), "request", crosscomm.TypeText, "slow") }()
+	testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == 1002 })
+	file, err := os.ReadFile(filepath.Join(cfg.DataDir, "queues.db")) // as a kill would leave it
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg = dirConfig(t)
+	if err := os.WriteFile(filepath.Join(cfg.DataDir, "queues.db"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next := startServer(t, cfg)
+	slow := agreedPeer(t, next.addr, "slow")
+	if err := next.SendMessage(testContext(t), "newer", crosscomm.TypeText, "slow"); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 1001; n++ {
+		slow.readType("text")
+		slow.write(frameOf("slow", "server", "report", fmt.Sprintf(`{"received": %d, "handled": [[%d, %d]]}`, n, n, n)))
+	}
+	if got := slow.readType("text"); !strings.Contains(got, "newer") {
+		t.Errorf("it gets %s", got)
 	}
 }
 

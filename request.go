@@ -30,9 +30,10 @@ type cancelContent struct {
 // request lasts for as long as the two are connected. If a link is lost meanwhile, it
 // is sent again like a message of [Service.Deliver], and like that it is handled once.
 //
-// The errors are [ErrReceiver] and [ErrContent], and those of Deliver, among them [ErrListener] with the text of the error
-// that the listener has returned, [ErrOffline], and [ErrNoReply] if it has returned
-// without a reply, or speaks only the original's wire.
+// The errors are [ErrReceiver] and [ErrContent], and those of Deliver, among them
+// [ErrListener] with the text of the error that the listener has returned, [ErrOffline],
+// and [ErrNoReply] if it has returned without a reply, or speaks only the original's
+// wire.
 func (s *Service) Request(ctx context.Context, content any, t MsgType, toClientID string) (*Message, error) {
 	reply, err := s.request(ctx, content, t, toClientID)
 	if err != nil {
@@ -68,7 +69,7 @@ func (s *Service) request(ctx context.Context, content any, t MsgType, to string
 		}
 		return nil, &DeliveryError{MsgID: msgID, To: to, Reached: Handled, Err: err}
 	}
-	if errors.Is(err, ErrExpired) && h.Timeout > 0 { // the listener's time ends a little sooner than ours
+	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, ErrExpired) && time.Until(deadline) < endsSooner {
 		<-ctx.Done()
 		return nil, &DeliveryError{MsgID: msgID, To: to, Err: context.Cause(ctx)}
 	}
@@ -77,6 +78,10 @@ func (s *Service) request(ctx context.Context, content any, t MsgType, to string
 	}
 	return nil, err
 }
+
+// endsSooner is by how much a listener's time may end sooner than that of who waits for
+// the reply, which the wire has in whole milliseconds.
+const endsSooner = 100 * time.Millisecond
 
 // replyTime is how long a reply may take after the request has been handled: it was sent
 // before that was told, and comes later only if links were lost meanwhile.
