@@ -23,8 +23,6 @@ const (
 	spillEvery = spillAfter / 2
 	// expireEvery is how often it is looked for those that are too old.
 	expireEvery = time.Minute
-	// loadAgainAfter is when what could not be read from disk is tried again.
-	loadAgainAfter = 300 * time.Millisecond
 )
 
 // deliveries are what a run of the server knows of letters: the mailboxes' disk, and
@@ -328,27 +326,6 @@ func (d *deliveries) load() {
 	}
 }
 
-// loadedLetter is a letter that was on disk, and how a connection gets it, or why not.
-type loadedLetter struct {
-	*letter
-	text    []byte
-	why     failure
-	request bool
-}
-
-// restored makes a letter of what is on disk, for the connection to.
-func (d *deliveries) restored(m backlog.Message, to *peer) loadedLetter {
-	from, known := d.senderOf(m.Meta)
-	l := newLetter(from, m.Data, true)
-	l.seq, l.at, l.saving, l.saved, l.told = m.Seq, d.hub.now(), true, true, !known
-	text, why := textFor(to, l)
-	request, late := requestIn(m)
-	if why == "" && late {
-		why = failedExpired
-	}
-	return loadedLetter{l, text, why, request}
-}
-
 // senderOf returns who has sent what is on disk with this meta, and whether there is
 // anybody to be told of it.
 func (d *deliveries) senderOf(meta []byte) (s sender, known bool) {
@@ -385,22 +362,6 @@ func (d *deliveries) isKnown(client string, seq uint64, n *notices) bool {
 
 func (d *deliveries) saveFailed(err error) {
 	d.srv.stats.warnings.warn(d.srv.s.log, "a message cannot be kept for its receiver", "error", err)
-}
-
-// miss is that what is on disk for a client could not be read.
-type miss struct {
-	box     *mailbox
-	err     error
-	givenUp bool
-}
-
-func (d *deliveries) missed(m miss) {
-	if m.givenUp {
-		d.srv.s.log.Error("what waits for a client cannot be read; newer messages pass it by", "client_id", m.box.member.id, "error", m.err)
-		return
-	}
-	d.srv.stats.warnings.warn(d.srv.s.log, "what waits for a client cannot be read; it is tried again", "client_id", m.box.member.id, "error", m.err)
-	time.AfterFunc(loadAgainAfter, func() { d.loadSoon(m.box) })
 }
 
 // close is called when no connection is left. What is on its way to the disk gets

@@ -3,9 +3,7 @@ package crosscomm
 import (
 	"bytes"
 	"sync"
-	"time"
 
-	"github.com/crosscomm/crosscomm-go/internal/backlog"
 	"github.com/crosscomm/crosscomm-go/internal/dedup"
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -121,18 +119,6 @@ func (l *letter) reached() Stage {
 
 // cost is what the letter counts for in memory.
 func (l *letter) cost() int { return l.size + letterOverhead }
-
-// requestIn reports whether what is on disk is a request, and whether it is one for which
-// nobody waits any more.
-func requestIn(m backlog.Message) (request, late bool) {
-	f, err := frame.ScanAgreed(m.Data, frame.MaxDepth)
-	if err != nil {
-		return false, false
-	}
-	h, err := parseHeaders(f)
-	request = err == nil && h.Request && h.QueuedAs == ""
-	return request, request && h.Timeout > 0 && time.Since(m.Time) > time.Duration(h.Timeout)*time.Millisecond
-}
 
 // letterOverhead is what one takes in memory besides its data, roughly.
 const letterOverhead = 256

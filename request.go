@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -273,8 +272,8 @@ func (in *inquiries) begin(s *Service, how delivery, f frame.Frame, h headers) d
 	key := dedup.Of(f.From, f.MsgID)
 	ctx, cancel := context.WithCancelCause(how.ctx)
 	stop := func() {}
-	if h.Timeout > 0 && h.Timeout < math.MaxInt64/int64(time.Millisecond) {
-		timer := time.AfterFunc(time.Duration(h.Timeout)*time.Millisecond, func() { cancel(context.DeadlineExceeded) })
+	if lasts := h.lasts(); lasts > 0 {
+		timer := time.AfterFunc(lasts, func() { cancel(context.DeadlineExceeded) })
 		stop = func() { timer.Stop() }
 	}
 	in.mu.Lock()
