@@ -23,8 +23,8 @@ func (b *broadcast) add() {
 	b.left++
 }
 
-// end counts one that has come to the stage that was asked for, or has failed after
-// that stage.
+// end counts one that has come to the stage that was asked for, or comes no further than
+// that one because it has failed.
 func (b *broadcast) end(reached Stage, failed bool) {
 	b.mu.Lock()
 	if failed {

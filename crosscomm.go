@@ -114,10 +114,12 @@ func (s *Service) ClientID() string { return s.cfg.ClientID }
 // connection. [ListenerOptions.Overflow] has messages dropped instead, so that
 // nothing ever waits for this listener.
 //
-// The context ends at Logout, or when the server stops; what then still waits
-// is dropped. An error or a panic of a listener is logged, and changes nothing
-// else. After the listener was removed no call begins any more; one that runs
-// is not waited for.
+// The context ends at Logout, or when the server stops, and that of a request when
+// nobody waits for its reply any more; see [Service.Request]. What still waits at a
+// Logout is dropped, but for what the server keeps (see [Queues]), which comes again
+// after the next Login. An error or a panic of a listener is logged, and told to a
+// sender that waits for [Handled]; it changes nothing else. After the listener was
+// removed no call begins any more; one that runs is not waited for.
 func (s *Service) MessageListener(l Listener, opts ListenerOptions) (remove func()) {
 	return s.listeners.add(l, opts)
 }
@@ -191,14 +193,15 @@ func (s *Service) IsConnected() bool {
 // whether the message was not sent or may still arrive.
 //
 // With a [Stage] it waits until the message has come so far: see [Service.Deliver]. Of
-// several the farthest counts.
+// several the farthest counts. With [All] it returns nil also if receivers have failed:
+// only Deliver tells how many.
 //
 // A server's SendMessage queues the message and does not wait, but for a file
 // until that is stored. For a client that is not there, or reads too slowly, it
 // returns [ErrOffline]; or, if the server keeps [Queues], nil if the client is known,
 // for which the message waits then, and else [ErrUnknownClient]. With [All] the
-// message goes to whoever is there. A server that was stopped returns
-// [ErrNotConnected].
+// message goes to whoever is there, and waits for others with [Queues.Broadcasts]. A
+// server that was stopped returns [ErrNotConnected].
 //
 // The other errors are [ErrContent], [ErrTooLarge], [ErrReceiver],
 // [ErrNoObjectStore], and a *[TransferError] for a file that could not be read
@@ -222,12 +225,11 @@ func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toCli
 }
 
 // Deliver is [Service.SendMessage] that waits until the message has come to a stage,
-// and tells how far it has come; for the conditions of each see [Stage]. (On a server that
-// does not run it returns [ErrNotConnected].) It returns
-// nil as its error when that is reached, and else what SendMessage returns before
-// the message was sent, or then a *[DeliveryError]. A message to [All] counts as having
-// come to the stage when each client that was there has, or has failed: the Receipt
-// has how many.
+// and tells how far it has come; for the conditions of each see [Stage]. The error is nil
+// when that is reached, and else what SendMessage returns before the message was sent, or
+// then a *[DeliveryError]; on a server that does not run it is [ErrNotConnected]. A
+// message to [All] counts as having come to the stage when each client that was there
+// has, or has failed: the Receipt has how many.
 //
 // While it waits the message is sent again, if the link is lost and is up again, in
 // its place among others that wait, so that it is delivered at least once. Our servers
@@ -237,8 +239,8 @@ func (s *Service) SendMessage(ctx context.Context, content any, t MsgType, toCli
 //
 // Without a deadline of ctx it waits as long as it takes: for a receiver that is away
 // and for which messages are kept (see [Queues]) that may be days. If ctx ends, the
-// message may still arrive. Up to 1,000 calls at a time, with 16 MiB, are under way; the
-// others wait their turn.
+// message may still arrive. Up to 1,000 calls of a client at a time, with 16 MiB, are
+// under way; the others wait their turn.
 func (s *Service) Deliver(ctx context.Context, content any, t MsgType, toClientID string, wait Stage) (Receipt, error) {
 	r, err := s.send(ctx, content, t, toClientID, wait)
 	if err != nil {
@@ -262,9 +264,10 @@ func (s *Service) ListClients(ctx context.Context, onlyOnline bool) (*ClientList
 // StartServer listens on IP and Port, and on TLSPort if that is set, and serves
 // until ctx ends or [Service.Stop] is called. Then it closes the connections with
 // code 1001 (going away), waiting for no peer longer than a second, cuts the
-// server's own uploads and downloads, keeps the clients' states, waits for running
-// listeners, whose context has ended, up to 5 s, and returns nil. No goroutine of it
-// is left then. Do not call it from a listener or a function of the Config.
+// server's own uploads and downloads, keeps the clients' states and what waits in
+// [Queues], waits for running listeners, whose context has ended, up to 5 s, and
+// returns nil. No goroutine of it is left then. Do not call it from a listener or a
+// function of the Config.
 //
 // If it cannot listen or read [Config.TokenFile], or the server runs already, it
 // returns an error; if another one has the [Config.DataDir], [ErrInUse]. On a client

@@ -68,15 +68,15 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 	told := srv.own.add(string(id))
 	defer srv.own.remove(string(id))
 	s := sender{msgID: id, key: dedup.Of(id), want: want}
+	plain := data
 	data = appendHeaders(nil, data, h)
 	var n notices
 	if to == All {
 		s.group = run.deliveries.newBroadcast(s)
 		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
 			s.group.add()
-			l := newLetter(s, data, false)
-			if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
-				n.fail(l, why, "")
+			if why, _ := run.deliveries.bring(m, newLetter(s, data, false), nil, &n); why != "" {
+				s.group.end(Sent, true)
 			}
 			return true
 		})
@@ -85,6 +85,9 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 		return fail(why.err(""))
 	}
 	n.send(srv, nil)
+	if to == All {
+		srv.keepForAll(ctx, plain, nil)
+	}
 	select {
 	case what := <-told:
 		if what.counts != nil {
@@ -114,18 +117,43 @@ func (srv *server) keep(ctx context.Context, data []byte, m *member, id string) 
 	case m == nil:
 		return fmt.Errorf("to %q: %w", id, ErrUnknownClient)
 	}
+	return srv.keepFor(ctx, run.deliveries, m, run.deliveries.kept(data))
+}
+
+// kept returns a message of the server's own as it waits for clients.
+func (d *deliveries) kept(data []byte) []byte {
+	return appendHeaders(nil, data, headers{Delivery: Accepted.String(), QueuedAs: d.nextID()})
+}
+
+// keepFor has what kept has returned wait for a client.
+func (srv *server) keepFor(ctx context.Context, office *deliveries, m *member, kept []byte) error {
 	var n notices
-	h := headers{Delivery: Accepted.String(), QueuedAs: run.deliveries.nextID()}
-	l := newLetter(sender{}, appendHeaders(nil, data, h), true)
-	why, toDisk := run.deliveries.bring(m, l, nil, &n)
+	why, toDisk := office.bring(m, newLetter(sender{}, kept, true), nil, &n)
 	if why != "" {
-		return fmt.Errorf("to %q: %w", id, why.err(""))
+		return fmt.Errorf("to %q: %w", m.id, why.err(""))
 	}
 	n.send(srv, nil)
 	if toDisk { // or the memory would be full of what waits for the disk
-		_ = run.deliveries.store.Room(ctx)
+		_ = office.store.Room(ctx)
 	}
 	return nil
+}
+
+// keepForAll has a message of the server's own to all wait for those of the clients that
+// others wait for, and for those who are away, if that is wanted.
+func (srv *server) keepForAll(ctx context.Context, data []byte, behind []*member) {
+	run := srv.running()
+	if run == nil {
+		return
+	}
+	list := append(behind, run.deliveries.absent(srv.hub.now())...)
+	if len(list) == 0 {
+		return
+	}
+	kept := run.deliveries.kept(data)
+	for _, m := range list {
+		_ = srv.keepFor(ctx, run.deliveries, m, kept) // of a message to all nobody is told
+	}
 }
 
 // keepsFor reports whether messages for a client wait for it.

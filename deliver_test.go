@@ -101,6 +101,17 @@ func TestDeliverToAll(t *testing.T) {
 	if r, err := server.Deliver(testContext(t), "x", crosscomm.TypeText, crosscomm.All, crosscomm.Written); err != nil || r.Receivers != 5 || r.Written != 5 {
 		t.Errorf("of the server: %+v, %v", r, err)
 	}
+	// Who does not get it has not accepted it either.
+	small := newClient(t, server.addr, "small", crosscomm.Config{MaxMessageSize: 512})
+	if err := small.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	for name, svc := range map[string]*crosscomm.Service{"sender": sender, "server": server.Service} {
+		r, err := svc.Deliver(testContext(t), strings.Repeat("x", 1000), crosscomm.TypeText, crosscomm.All, crosscomm.Accepted)
+		if err != nil || r.Failed != 1 || r.Accepted != r.Receivers-1 {
+			t.Errorf("of the %s: %+v, %v", name, r, err)
+		}
+	}
 }
 
 func TestServerDelivers(t *testing.T) {

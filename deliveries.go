@@ -23,15 +23,13 @@ const (
 	spillEvery = spillAfter / 2
 	// expireEvery is how often it is looked for those that are too old.
 	expireEvery = time.Minute
-	// loadAgainAfter is when what could not be read from disk is tried again.
-	loadAgainAfter = 300 * time.Millisecond
 )
 
 // deliveries are what a run of the server knows of letters: the mailboxes' disk, and
 // the goroutine that does what nobody's input brings.
 //
 // The order in which locks are taken is: hub.mu, mailbox.mu, and then one of
-// deliveries.mu, outgoing.mu, a link's or the store's own. The store calls what it was
+// deliveries.mu, outgoing.mu, a broadcast's, a link's or the store's own. The store calls what it was
 // given with none held. Nothing is logged, and nobody is told, with one of them held:
 // that is what notices are for.
 type deliveries struct {
@@ -117,6 +115,15 @@ func (d *deliveries) mailboxOf(m *member) *mailbox {
 // connection.
 func (d *deliveries) keeps(m *member) bool {
 	return m != nil && (m.waiting.Load() || d.store != nil && d.srv.s.cfg.Queues.Unread)
+}
+
+// absent returns the clients for which messages to all wait: those that are known and
+// away, if that is wanted.
+func (d *deliveries) absent(now int64) []*member {
+	if d.store == nil || !d.srv.s.cfg.Queues.Broadcasts {
+		return nil
+	}
+	return d.hub.away(now)
 }
 
 // bring puts a letter into the mailbox of a client, which is nil if none is known.
@@ -319,72 +326,42 @@ func (d *deliveries) load() {
 	}
 }
 
-// loadedLetter is a letter that was on disk, and how a connection gets it, or why not.
-type loadedLetter struct {
-	*letter
-	text []byte
-	why  failure
-}
-
-// restored makes a letter of what is on disk, for the connection to.
-func (d *deliveries) restored(m backlog.Message, to *peer) loadedLetter {
-	l := newLetter(sender{}, m.Data, true)
-	l.seq, l.at, l.saving, l.saved = m.Seq, d.hub.now(), true, true
-	if from, msgID, want, ok := parseMeta(m.Meta); ok {
-		if from != "" {
-			l.from = d.hub.member([]byte(from))
-		}
-		l.msgID, l.want, l.key = msgID, want, dedup.Of(msgID)
-		l.told = from != "" && l.from == nil // nobody is there to be told
+// senderOf returns who has sent what is on disk with this meta, and whether there is
+// anybody to be told of it.
+func (d *deliveries) senderOf(meta []byte) (s sender, known bool) {
+	from, msgID, want, ok := parseMeta(meta)
+	if !ok {
+		return sender{}, false
 	}
-	text, why := textFor(to, l)
-	if why == "" && isLate(m) {
-		why = failedExpired
+	s = sender{msgID: msgID, key: dedup.Of(msgID), want: want}
+	if from != "" {
+		s.from = d.hub.member([]byte(from))
 	}
-	return loadedLetter{l, text, why}
+	return s, from == "" || s.from != nil
 }
 
 // dropped is called by the store for a message that it keeps no longer.
 func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 	d.srv.stats.expired.Add(1)
-	from, msgID, want, ok := parseMeta(meta)
-	m := d.hub.member([]byte(from))
-	if !ok || m == nil || d.isUnderWay(client, seq) {
-		return
-	}
 	var n notices
-	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of(msgID), want: want}}, failedExpired, "")
+	if from, known := d.senderOf(meta); !d.isKnown(client, seq, &n) && known {
+		n.fail(&letter{sender: from}, failedExpired, "")
+	}
 	d.sendLater(&n)
 }
 
-// isUnderWay reports whether a letter was sent to its client, and may be handled.
-func (d *deliveries) isUnderWay(client string, seq uint64) bool {
+// isKnown reports whether a letter that was dropped is in the client's mailbox.
+func (d *deliveries) isKnown(client string, seq uint64, n *notices) bool {
 	m := d.hub.member([]byte(client))
 	if m == nil {
 		return false
 	}
 	b := m.mailbox.Load()
-	return b != nil && b.has(seq)
+	return b != nil && b.dropped(seq, n)
 }
 
 func (d *deliveries) saveFailed(err error) {
 	d.srv.stats.warnings.warn(d.srv.s.log, "a message cannot be kept for its receiver", "error", err)
-}
-
-// miss is that what is on disk for a client could not be read.
-type miss struct {
-	box     *mailbox
-	err     error
-	givenUp bool
-}
-
-func (d *deliveries) missed(m miss) {
-	if m.givenUp {
-		d.srv.s.log.Error("what waits for a client cannot be read; newer messages pass it by", "client_id", m.box.member.id, "error", m.err)
-		return
-	}
-	d.srv.stats.warnings.warn(d.srv.s.log, "what waits for a client cannot be read; it is tried again", "client_id", m.box.member.id, "error", m.err)
-	time.AfterFunc(loadAgainAfter, func() { d.loadSoon(m.box) })
 }
 
 // close is called when no connection is left. What is on its way to the disk gets

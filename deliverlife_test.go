@@ -186,13 +186,7 @@ func TestLogoutLogin(t *testing.T) {
 	close(goOn)
 	var got []string
 	for len(got) < 6 {
-		select {
-		case text := <-handled:
-			got = append(got, text)
-			continue
-		case <-time.After(5 * time.Second):
-		}
-		break
+		got = append(got, testkit.Receive(t, handled))
 	}
 	if fmt.Sprint(got) != "[0 1 2 3 4 5]" {
 		t.Errorf("handled were %v of 0 to 5", got)

@@ -44,8 +44,9 @@ var (
 	// sent.
 	ErrReceiver = errors.New("bad receiver")
 
-	// ErrOffline: the server knows that the receiver is not there. Nothing was
-	// sent.
+	// ErrOffline: the receiver is not there, and the message does not wait for it. With
+	// a Stage, and for a Request, it may also have lost its link after it got the
+	// message, or the server has stopped; otherwise nothing was sent.
 	ErrOffline = errors.New("receiver is offline")
 
 	// ErrUnknownClient: no client with this id has ever logged in at the server, and
@@ -57,11 +58,12 @@ var (
 	ErrQueueFull = errors.New("the receiver's queue is full")
 
 	// ErrExpired: the message has waited for its receiver for longer than the server
-	// keeps messages, or newer ones needed its room.
+	// keeps messages, or newer ones needed its room; or the time of a request was over
+	// before its listener has returned.
 	ErrExpired = errors.New("the message has expired")
 
 	// ErrNoListener: the receiver has the message, and none of its listeners is for
-	// such a one.
+	// such a one; or a server has sent it to ServerID, which is itself.
 	ErrNoListener = errors.New("no listener")
 
 	// ErrListener: a listener of the receiver has returned an error, has panicked, or

@@ -116,29 +116,11 @@ func ExampleListenerOptions_overflow() {
 	// 998 dropped
 }
 
-// A desk sees a robot come and go.
+// A desk sees a robot go and come.
 func ExampleService_WatchPresence() {
 	ctx := context.Background()
-	server, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Server, NoStateFile: true})
-	if err != nil {
-		log.Fatal(err)
-	}
-	web := httptest.NewServer(server)
-	defer web.Close()
-	defer server.Stop(ctx)
-	connect := func(id string) *crosscomm.Service {
-		client, err := crosscomm.New(crosscomm.Config{Role: crosscomm.Client, ClientID: id, URL: "ws" + strings.TrimPrefix(web.URL, "http")})
-		if err != nil {
-			log.Fatal(err)
-		}
-		if err := client.Login(ctx); err != nil {
-			log.Fatal(err)
-		}
-		return client
-	}
-	camera, desk := connect("camera"), connect("desk")
-	defer camera.Logout(ctx)
-	defer desk.Logout(ctx)
+	desk, robot, end := exampleClients(ctx)
+	defer end()
 
 	events := make(chan crosscomm.PresenceEvent)
 	stop, err := desk.WatchPresence(func(e crosscomm.PresenceEvent) { events <- e }, crosscomm.PresenceOptions{})
@@ -151,16 +133,18 @@ func ExampleService_WatchPresence() {
 		fmt.Println(e.ClientID, e.Kind, e.Kind.Online())
 	}
 	tell()
-	robot := connect("robot-7")
-	tell()
 	if err := robot.Logout(ctx); err != nil {
 		log.Fatal(err)
 	}
 	tell()
+	if err := robot.Login(ctx); err != nil {
+		log.Fatal(err)
+	}
+	tell()
 	// Output:
-	// camera present true
-	// robot-7 joined true
-	// robot-7 left false
+	// robot present true
+	// robot left false
+	// robot joined true
 }
 
 // A server with a certificate of its own, and a client that knows it by its pin.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -53,6 +55,14 @@ func parseAnyHeaders(f frame.Frame) (h headers, err error) {
 		}
 	}
 	return h, nil
+}
+
+// lasts returns for how long the sender of a request waits; 0 for no end.
+func (h headers) lasts() time.Duration {
+	if h.Timeout <= 0 || h.Timeout > math.MaxInt64/int64(time.Millisecond) {
+		return 0
+	}
+	return time.Duration(h.Timeout) * time.Millisecond
 }
 
 // deliveryHeaders are those that have nothing but the delivery, by its stage.

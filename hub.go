@@ -12,8 +12,8 @@ import (
 )
 
 // hub knows the clients and which connection each has, and brings frames to
-// them. It is the only place that does: presence, routing and queueing for
-// several servers or for absent clients would take its place.
+// them. It is the only place that does; what is tracked or waits goes through
+// mailboxes.
 type hub struct {
 	s       *Service
 	epoch   time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps

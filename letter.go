@@ -3,9 +3,7 @@ package crosscomm
 import (
 	"bytes"
 	"sync"
-	"time"
 
-	"github.com/crosscomm/crosscomm-go/internal/backlog"
 	"github.com/crosscomm/crosscomm-go/internal/dedup"
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -121,16 +119,6 @@ func (l *letter) reached() Stage {
 
 // cost is what the letter counts for in memory.
 func (l *letter) cost() int { return l.size + letterOverhead }
-
-// isLate reports whether what is on disk is a request for which nobody waits any more.
-func isLate(m backlog.Message) bool {
-	f, err := frame.ScanAgreed(m.Data, frame.MaxDepth)
-	if err != nil {
-		return false
-	}
-	h, err := parseHeaders(f)
-	return err == nil && h.Request && h.Timeout > 0 && time.Since(m.Time) > time.Duration(h.Timeout)*time.Millisecond
-}
 
 // letterOverhead is what one takes in memory besides its data, roughly.
 const letterOverhead = 256

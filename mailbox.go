@@ -18,18 +18,11 @@ const (
 	maxUnreportedBytes = 4 << 20
 	// A plain client cannot report, and may get again what it was sent ahead.
 	maxUnansweredPlain = 128
-	// loadedAtOnce and loadedBytesAtOnce bound what is read from disk in one go.
-	loadedAtOnce      = 256
-	loadedBytesAtOnce = 1 << 20
-	// leastLoaded is what a client is sent that has nothing else, whatever there is room for.
-	leastLoaded = 32 << 10
 	// spillAfter is how long a letter may be unreported in memory alone. A receiver
 	// that keeps up reports sooner, and nothing goes to disk.
 	spillAfter = 20 * time.Millisecond
 	// saveAgainAfter is when what could not be saved is tried again.
 	saveAgainAfter = time.Second
-	// mostMisses is how often it is tried to read what is on disk.
-	mostMisses = 3
 	// headersRoom is how many bytes more than it says a client must take where
 	// headers are agreed on: those that have tracked what had none.
 	headersRoom = 64
@@ -428,10 +421,17 @@ func (b *mailbox) leave(n *notices) {
 	}
 }
 
-// has reports whether a letter was sent on the connection and is not reported yet.
-func (b *mailbox) has(seq uint64) bool {
+// dropped is called when a letter is on disk no longer, since it was too old or newer ones
+// needed the room, and reports whether the mailbox has it: then its sender is told by what
+// becomes of it here.
+func (b *mailbox) dropped(seq uint64, n *notices) (known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if l := b.behind[seq]; l != nil {
+		delete(b.behind, seq)
+		n.fail(l, failedExpired, "")
+		return true
+	}
 	return slices.ContainsFunc(b.letters.All(), func(s sentLetter) bool { return s.letter != nil && s.letter.seq == seq })
 }
 
@@ -443,92 +443,4 @@ func (b *mailbox) sendWaiting() {
 	if b.onDisk && b.letters.Len() == 0 { // else its reports have it called
 		b.office.loadSoon(b)
 	}
-}
-
-// load sends letters that are on disk, as far as there is room. It is called by one
-// goroutine only, and reports whether it should be called again at once.
-func (b *mailbox) load(n *notices) (again bool) {
-	b.mu.Lock()
-	after, to, saves := b.loaded, b.to, b.saves
-	places, bytes := b.roomToLoad()
-	b.mu.Unlock()
-	if places == 0 {
-		return false
-	}
-	messages, err := b.office.store.Load(b.member.id, after, places, bytes)
-	// Before the lock: to find a sender takes that of the hub.
-	letters := make([]loadedLetter, len(messages))
-	for i, m := range messages {
-		letters[i] = b.office.restored(m, to)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.to != to || b.loaded != after {
-		return true
-	}
-	if err != nil {
-		b.cannotLoad(err, n)
-		return false
-	}
-	b.misses = 0
-	if len(letters) == 0 {
-		if b.saves != saves {
-			return true // one may have got there after it was looked
-		}
-		if b.saving == 0 { // else what is being saved has it called again
-			b.setOnDisk(false)
-		}
-		return false
-	}
-	for _, found := range letters {
-		b.sendLoaded(found, n)
-	}
-	return true
-}
-
-// roomToLoad returns how many letters may be read from disk now, of how many bytes; 0
-// for none.
-func (b *mailbox) roomToLoad() (places, bytes int) {
-	free := b.freePlaces()
-	switch {
-	case !b.onDisk, b.back > 0, !b.present(b.office.hub.now()), free < maxUnansweredPlain/2, b.bytes > maxUnreportedBytes/2:
-		return 0, 0
-	}
-	bytes = min(loadedBytesAtOnce, b.office.roomInAll()-b.bytes)
-	if b.letters.Len() == 0 { // then nothing else would have it called again
-		bytes = max(bytes, leastLoaded)
-	}
-	if bytes <= 0 {
-		return 0, 0
-	}
-	return min(free, loadedAtOnce), bytes
-}
-
-// sendLoaded sends a letter that was on disk.
-func (b *mailbox) sendLoaded(found loadedLetter, n *notices) {
-	l := found.letter
-	b.loaded = l.seq
-	if waits := b.behind[l.seq]; waits != nil {
-		delete(b.behind, l.seq)
-		l.sender, l.told, l.keep = waits.sender, waits.told, false
-	}
-	if found.why != "" {
-		n.settle(l) // who did not want to know more has what he wanted
-		n.fail(l, found.why, "")
-		b.office.store.Delete(b.member.id, []uint64{l.seq}, nil)
-		return
-	}
-	b.send(l, found.text, nil, n)
-}
-
-// cannotLoad is called when what is on disk cannot be read. It is tried again, but
-// not for ever: then the client has at least what comes from now on.
-func (b *mailbox) cannotLoad(err error, n *notices) {
-	b.misses++
-	givenUp := b.misses >= mostMisses
-	if givenUp {
-		b.misses, b.loaded = 0, b.office.seq.Load()
-		b.setOnDisk(false)
-	}
-	n.misses = append(n.misses, miss{b, err, givenUp})
 }

@@ -36,7 +36,7 @@ type outboxTurn struct {
 type outboxMessage struct {
 	msgID string
 	data  []byte
-	plain []byte // without headers
+	plain []byte // without headers; nil if it means nothing without
 	want  Stage
 	told  chan told // has room for the one result
 }
@@ -72,6 +72,9 @@ func (c *client) deliver(ctx context.Context, data []byte, msgID, to string, h h
 	data = appendHeaders(nil, data, h)
 	if len(data) > current.serverTakes {
 		return Receipt{}, tooLarge(len(data), "the server", current.serverTakes)
+	}
+	if h.Request || h.ReplyTo != "" {
+		plain = nil
 	}
 	m := &outboxMessage{msgID: msgID, data: data, plain: plain, want: want, told: make(chan told, 1)}
 	if err := c.outbox.add(ctx, run, m); err != nil {
@@ -111,9 +114,25 @@ func (o *outbox) add(ctx context.Context, run *clientRun, m *outboxMessage) erro
 	o.byID[m.msgID] = m
 	o.bytes += len(m.data)
 	if o.session != nil {
-		_ = o.session.link.Send(m.data) // if it fails, there is a new session soon
+		m.sendOn(o.session)
 	}
 	return nil
+}
+
+// sendOn sends the message on a session, which need not be the one of before, nor the
+// server the same. If it fails, there is a new session soon.
+func (m *outboxMessage) sendOn(sess *session) {
+	switch {
+	case !sess.agreed && m.plain == nil:
+		m.tell(told{err: ErrNoReply})
+	case !sess.agreed: // what it is told is all that is known
+		_ = sess.link.Send(m.plain)
+		m.tell(told{err: ErrNoReceipts})
+	case len(m.data) > sess.serverTakes:
+		m.tell(told{err: tooLarge(len(m.data), "the server", sess.serverTakes)})
+	default:
+		_ = sess.link.Send(m.data)
+	}
 }
 
 // hasRoom reports whether a message may be added; with mu held, as the next two.
@@ -171,15 +190,7 @@ func (o *outbox) sendAgain(sess *session) {
 	defer o.mu.Unlock()
 	o.session = sess
 	for _, m := range o.list {
-		switch {
-		case !sess.agreed: // it is another server; what it is told is all that is known
-			_ = sess.link.Send(m.plain)
-			m.tell(told{err: ErrNoReceipts})
-		case len(m.data) > sess.serverTakes:
-			m.tell(told{err: tooLarge(len(m.data), "the server", sess.serverTakes)})
-		default:
-			_ = sess.link.Send(m.data)
-		}
+		m.sendOn(sess)
 	}
 }
 

@@ -267,8 +267,12 @@ func (p *peer) broadcast(f frame.Frame, data []byte) (receivers int) {
 		pass(data, func(to *peer) bool { return to.agreed })
 		pass(f.AppendPlain(nil, data), func(to *peer) bool { return !to.agreed })
 	}
+	if len(waiting) == 0 {
+		return receivers
+	}
+	kept := p.kept(f, data)
 	for _, m := range waiting {
-		if p.keepFor(m, f, data) {
+		if p.keepFor(m, kept) {
 			receivers++
 		}
 	}
@@ -282,7 +286,7 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
 	if p.run.deliveries.keeps(m) {
-		return p.keepFor(m, f, data)
+		return p.keepFor(m, p.kept(f, data))
 	}
 	for to := hub.target(m, p.now); to != nil; {
 		text := data
@@ -301,7 +305,7 @@ func (p *peer) forward(f frame.Frame, data []byte) bool {
 			break
 		}
 	}
-	return m != nil && p.run.deliveries.store != nil && p.keepFor(m, f, data)
+	return m != nil && p.run.deliveries.store != nil && p.keepFor(m, p.kept(f, data))
 }
 
 // fits reports whether a message is not too large for the connection of who is to get

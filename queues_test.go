@@ -215,20 +215,24 @@ func TestQueueLimits(t *testing.T) {
 	cfg.Queues = crosscomm.Queues{MaxMessages: 10, Clients: []string{"away"}}
 	server := startServer(t, cfg)
 	sender := login(t, server.addr, "sender")
-	told := make(chan error, 1)
-	go func() {
-		told <- sender.SendMessage(context.Background(), "oldest", crosscomm.TypeText, "away", crosscomm.Handled)
-	}()
-	testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == 1 })
+	told := make(chan error, 2)
+	for n, svc := range []*crosscomm.Service{sender, server.Service} {
+		go func() {
+			told <- svc.SendMessage(testContext(t), "oldest", crosscomm.TypeText, "away", crosscomm.Handled)
+		}()
+		testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == uint64(n+1) })
+	}
 	for i := range 10 {
 		if err := sender.SendMessage(testContext(t), fmt.Sprint(i), crosscomm.TypeText, "away", crosscomm.Accepted); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := <-told; !errors.Is(err, crosscomm.ErrExpired) {
-		t.Error(err)
+	for range cap(told) {
+		if err := <-told; !errors.Is(err, crosscomm.ErrExpired) {
+			t.Error(err)
+		}
 	}
-	if n := server.Stats().Expired; n != 1 {
+	if n := server.Stats().Expired; n != 2 {
 		t.Errorf("%d have expired", n)
 	}
 	away := loginRaw(t, server.addr, "away")
@@ -250,8 +254,14 @@ func TestQueuedBroadcasts(t *testing.T) {
 	if r, err := sender.Deliver(testContext(t), "2", crosscomm.TypeText, crosscomm.All, crosscomm.Handled); err != nil || r.Receivers != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
+	if err := server.SendMessage(testContext(t), "3", crosscomm.TypeText, crosscomm.All); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Deliver(testContext(t), "4", crosscomm.TypeText, crosscomm.All, crosscomm.Accepted); err != nil {
+		t.Fatal(err)
+	}
 	away := loginRaw(t, server.addr, "away")
-	for _, want := range []string{"1", "2"} {
+	for _, want := range []string{"1", "2", "3", "4"} {
 		if got := away.readType("text"); !strings.Contains(got, `"content":"`+want+`"`) {
 			t.Errorf("got %s", got)
 		}
@@ -363,6 +373,66 @@ func TestNoReceiptsOfAPlainServer(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if _, err := c.Request(testContext(t), "x", crosscomm.TypeText, "d"); !errors.Is(err, crosscomm.ErrNoReply) {
+		t.Error(err)
+	}
+}
+
+// When a plain server takes the place of ours it gets what was not answered, and what has
+// waited until it could be sent, as it may look there.
+func TestServerBecomesPlain(t *testing.T) {
+	const messages = 1_001 // one more than go ahead of their receipts
+	plain := make(chan struct{})
+	frames := make(chan string, messages+1)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		upgrader, isPlain := websocket.Upgrader{Subprotocols: []string{"crosscomm.v3"}}, false
+		select {
+		case <-plain:
+			upgrader.Subprotocols, isPlain = nil, true
+		default:
+		}
+		conn, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for n := 0; ; {
+			_, data, err := conn.ReadMessage()
+			if err != nil {
+				return
+			}
+			switch text := string(data); {
+			case strings.Contains(text, `"login"`):
+				_ = conn.WriteMessage(websocket.TextMessage, []byte(frameOf("server", "c", "login_response", `{"status": "success"}`)))
+			case !strings.Contains(text, `"text"`):
+			case isPlain:
+				frames <- text
+			default:
+				if n++; n == 1_000 {
+					close(plain)
+					return
+				}
+			}
+		}
+	}))
+	t.Cleanup(web.Close)
+	c := login(t, web.Listener.Addr().String(), "c")
+	requested, told := make(chan error, 1), make(chan error, messages)
+	go func() {
+		_, err := c.Request(testContext(t), "request", crosscomm.TypeText, "d")
+		requested <- err
+	}()
+	for range messages {
+		go func() { told <- c.SendMessage(testContext(t), "order", crosscomm.TypeText, "d", crosscomm.Handled) }()
+	}
+	for range messages {
+		if err := testkit.Receive(t, told); !errors.Is(err, crosscomm.ErrNoReceipts) {
+			t.Fatal(err)
+		}
+		if text := testkit.Receive(t, frames); !strings.Contains(text, "order") || strings.Contains(text, "headers") {
+			t.Fatalf("it gets %s", text)
+		}
+	}
+	if err := testkit.Receive(t, requested); !errors.Is(err, crosscomm.ErrNoReply) {
 		t.Error(err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -30,9 +29,10 @@ type cancelContent struct {
 // request lasts for as long as the two are connected. If a link is lost meanwhile, it
 // is sent again like a message of [Service.Deliver], and like that it is handled once.
 //
-// The errors are [ErrReceiver] and [ErrContent], and those of Deliver, among them [ErrListener] with the text of the error
-// that the listener has returned, [ErrOffline], and [ErrNoReply] if it has returned
-// without a reply, or speaks only the original's wire.
+// The errors are [ErrReceiver] and [ErrContent], and those of Deliver, among them
+// [ErrListener] with the text of the error that the listener has returned, [ErrOffline],
+// and [ErrNoReply] if it has returned without a reply, or speaks only the original's
+// wire.
 func (s *Service) Request(ctx context.Context, content any, t MsgType, toClientID string) (*Message, error) {
 	reply, err := s.request(ctx, content, t, toClientID)
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *Service) request(ctx context.Context, content any, t MsgType, to string
 		}
 		return nil, &DeliveryError{MsgID: msgID, To: to, Reached: Handled, Err: err}
 	}
-	if errors.Is(err, ErrExpired) && h.Timeout > 0 { // the listener's time ends a little sooner than ours
+	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, ErrExpired) && time.Until(deadline) < endsSooner {
 		<-ctx.Done()
 		return nil, &DeliveryError{MsgID: msgID, To: to, Err: context.Cause(ctx)}
 	}
@@ -77,6 +77,10 @@ func (s *Service) request(ctx context.Context, content any, t MsgType, to string
 	}
 	return nil, err
 }
+
+// endsSooner is by how much a listener's time may end sooner than that of who waits for
+// the reply, which the wire has in whole milliseconds.
+const endsSooner = 100 * time.Millisecond
 
 // replyTime is how long a reply may take after the request has been handled: it was sent
 // before that was told, and comes later only if links were lost meanwhile.
@@ -268,8 +272,8 @@ func (in *inquiries) begin(s *Service, how delivery, f frame.Frame, h headers) d
 	key := dedup.Of(f.From, f.MsgID)
 	ctx, cancel := context.WithCancelCause(how.ctx)
 	stop := func() {}
-	if h.Timeout > 0 && h.Timeout < math.MaxInt64/int64(time.Millisecond) {
-		timer := time.AfterFunc(time.Duration(h.Timeout)*time.Millisecond, func() { cancel(context.DeadlineExceeded) })
+	if lasts := h.lasts(); lasts > 0 {
+		timer := time.AfterFunc(lasts, func() { cancel(context.DeadlineExceeded) })
 		stop = func() { timer.Stop() }
 	}
 	in.mu.Lock()

@@ -89,7 +89,15 @@ func (srv *server) send(ctx context.Context, data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.hub.broadcast(nil, srv.hub.now(), func(_ *member, p *peer) bool { return len(data) <= p.takes && srv.tell(p, data) })
+		var behind []*member
+		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, p *peer) bool {
+			if m.waiting.Load() {
+				behind = append(behind, m)
+				return true
+			}
+			return len(data) <= p.takes && srv.tell(p, data)
+		})
+		srv.keepForAll(ctx, data, behind)
 	default:
 		m := srv.hub.member([]byte(to))
 		if run := srv.running(); run != nil && run.deliveries.keeps(m) {

@@ -61,9 +61,9 @@ func stageNamed(name string) Stage {
 type Receipt struct {
 	MsgID   string // of the message on the wire
 	Reached Stage
-	// The rest is of a message to [All]: to how many clients it went, how many of
-	// them it reached at each stage, up to the one that was waited for, and where it
-	// failed. A stage counts those that have come further, too.
+	// The rest is of a message to [All]: for how many clients it was, how many of
+	// them it reached at each stage, up to the one that was waited for, and for how many
+	// it failed. A stage counts those where it came further, too.
 	Receivers                          int
 	Accepted, Written, Handled, Failed int
 }
@@ -121,10 +121,10 @@ func (f failure) code() uint8 {
 // reached returns how far a message has come for sure that failed so.
 func (f failure) reached() Stage {
 	switch f {
-	case failedUnheard, failedListener, failedReply:
+	case failedUnheard, failedListener:
 		return Written
 	}
-	return Sent
+	return Sent // also of failedReply: a plain receiver is not even sent the request
 }
 
 // err returns the error that stands for the failure, with the reason that the other

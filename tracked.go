@@ -85,10 +85,9 @@ func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers
 	shared := bytes.Clone(data)
 	receivers = p.server.hub.broadcast(p, p.now, func(m *member, _ *peer) bool {
 		s.group.add()
-		l := newLetter(s, shared, false)
-		if why := p.bring(m, l); why != "" {
+		if why := p.bring(m, newLetter(s, shared, false)); why != "" {
 			p.server.stats.undelivered.Add(1)
-			p.notices.fail(l, why, "")
+			s.group.end(Sent, true)
 			return false
 		}
 		return true
@@ -147,26 +146,32 @@ func (p *peer) passCancel(f frame.Frame, data []byte) {
 	}
 }
 
-// keepFor has a message, for which nobody wants a receipt, wait for a client that is
-// away, or for which others wait already. It reports whether it is on its way.
-func (p *peer) keepFor(m *member, f frame.Frame, data []byte) bool {
-	l := newLetter(sender{}, appendTracked(nil, data, f, p.run.deliveries.nextID()), true)
-	switch why := p.bring(m, l); why {
+// kept returns a message, for which nobody wants a receipt, as it waits for clients.
+func (p *peer) kept(f frame.Frame, data []byte) []byte {
+	return appendTracked(nil, data, f, p.run.deliveries.nextID())
+}
+
+// keepFor has what kept has returned wait for a client that is away, or for which others
+// wait already. It reports whether it is on its way.
+func (p *peer) keepFor(m *member, kept []byte) bool {
+	switch why := p.bring(m, newLetter(sender{}, kept, true)); why {
 	case "":
 		return true
 	case failedTooLarge:
-		p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q", len(data), m.id))
+		p.refuse(fmt.Errorf("a message of %d bytes is too large for %.64q", len(kept), m.id))
 	}
 	return false
 }
 
 // keepForAbsent has a message to all wait for those who are away, if that is wanted.
 func (p *peer) keepForAbsent(f frame.Frame, data []byte) {
-	if !p.server.s.cfg.Queues.Broadcasts || p.run.deliveries.store == nil {
+	absent := p.run.deliveries.absent(p.now)
+	if len(absent) == 0 {
 		return
 	}
-	for _, m := range p.server.hub.away(p.now) {
-		p.keepFor(m, f, data)
+	kept := p.kept(f, data)
+	for _, m := range absent {
+		p.keepFor(m, kept)
 	}
 }
 

@@ -56,7 +56,7 @@ Examples:
 
 With --lines a line that cannot be sent is reported, and the others still go; the exit code is 1 then.
 
-With --json it prints a line for each message, {"event": "sent", "msg_id": …, "content": …}, where the event is "accepted", "written" or "handled" if it waited for that, or "failed", with an "error". One to all has also "receivers", "accepted", "written", "handled" and "failed", how many clients it went to and how far it came. For files it prints {"event": "progress", "op": "upload", "key": …, "path": …, "bytes": …, "total": …, "file": …, "files": …, "done": …}, with "error" if it has failed.`
+With --json it prints a line for each message, {"event": "sent", "msg_id": …, "content": …}, where the event is "accepted", "written" or "handled" if it waited for that, or "failed", with an "error". One to all has also "receivers", "accepted", "written", "handled" and "failed", how many clients it went to and how far it came; that some have failed is no failure of the command. For files it prints {"event": "progress", "op": "upload", "key": …, "path": …, "bytes": …, "total": …, "file": …, "files": …, "done": …}, with "error" if it has failed.`
 }
 
 // Run is called by kong.

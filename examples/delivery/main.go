@@ -99,12 +99,12 @@ func startServer() (url string, stop func(), err error) {
 	server, err := crosscomm.New(crosscomm.Config{
 		Role: crosscomm.Server, DataDir: dir, Queues: crosscomm.Queues{Clients: []string{"robot"}},
 	})
-	if err != nil {
-		return "", nil, err
+	var l net.Listener
+	if err == nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return "", nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

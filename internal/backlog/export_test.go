@@ -53,6 +53,14 @@ func (s *Store) Abandon() error {
 // Cost is how much a message counts.
 func Cost(m Message) int64 { return cost(len(encode(m))) }
 
+// Size returns what the client has committed, in bytes as Options.MaxBytes counts.
+func (s *Store) Size(client string) (messages int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.clients[client]
+	return int(q.messages), q.bytes
+}
+
 // StoredClients returns the clients that have left anything in the file.
 func (s *Store) StoredClients() (messages, counts []string) {
 	_ = s.db.View(func(tx *bbolt.Tx) error {

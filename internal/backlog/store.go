@@ -298,14 +298,6 @@ func (s *Store) Last(client string) (seq uint64, ok bool) {
 	return seq, ok
 }
 
-// Size returns what the client has committed, in bytes as Options.MaxBytes counts.
-func (s *Store) Size(client string) (messages int, bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := s.clients[client]
-	return int(q.messages), q.bytes
-}
-
 // Clients returns the clients that have messages committed, sorted.
 func (s *Store) Clients() []string {
 	s.mu.Lock()
