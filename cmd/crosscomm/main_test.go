@@ -168,7 +168,10 @@ func TestLongLines(t *testing.T) {
 	long := strings.Repeat("x", 5<<20)
 	listen := start(t, nil, "listen", "--server", addr, "--json", "--count", "2")
 	listen.event("up")
-	send := start(t, strings.NewReader("one\n"+long+"\ntwo\n"+long), "send", "--server", addr, "--lines")
+	send := start(t, strings.NewReader("one\n"+long+"\ntwo\n"+long), "send", "--server", addr, "--lines", "--json")
+	for _, event := range []string{"sent", "failed", "sent", "failed"} {
+		send.event(event)
+	}
 	send.ends(exitFail, "line 2: the line has more than")
 	if !strings.Contains(send.stderr.String(), "2 of 4 lines") {
 		t.Errorf("standard error has %s", send.stderr)

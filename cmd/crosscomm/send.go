@@ -171,6 +171,8 @@ func (c sendCommand) sendLines(ctx context.Context, svc *crosscomm.Service, con 
 		err := line.err
 		if err == nil {
 			err = c.send(ctx, svc, line.text, out)
+		} else if c.JSON {
+			out.receipt(crosscomm.Receipt{}, "", false, err)
 		}
 		if errors.Is(err, crosscomm.ErrNotConnected) || ctx.Err() != nil {
 			return fmt.Errorf("line %d: %w", n, err)

@@ -91,13 +91,17 @@ func (c serverCommand) config(con console) (crosscomm.Config, error) {
 		KeepFiles:         time.Duration(c.KeepFiles),
 		Logger:            newLogger(con.stderr, c.LogLevel),
 	}
-	if cfg.DataDir != "" {
+	wishes := c.QueueBroadcasts || c.QueueUnread || c.QueueFor != nil
+	switch {
+	case wishes && cfg.DataDir == "":
+		return cfg, usageError{"--queue-broadcasts, --queue-unread and --queue-for need a --data-dir"}
+	case wishes && c.NoQueues:
+		return cfg, usageError{"--queue-broadcasts, --queue-unread and --queue-for are nothing with --no-queues"}
+	case cfg.DataDir != "":
 		cfg.Queues = crosscomm.Queues{
 			Off: c.NoQueues, MaxAge: time.Duration(c.QueueAge), MaxMessages: c.QueueMessages, MaxBytes: int64(c.QueueSize), MaxTotalBytes: int64(c.QueueSizeInAll),
 			Broadcasts: c.QueueBroadcasts, Unread: c.QueueUnread, Clients: c.QueueFor,
 		}
-	} else if c.QueueBroadcasts || c.QueueUnread || c.QueueFor != nil {
-		return cfg, usageError{"--queue-broadcasts, --queue-unread and --queue-for need a --data-dir"}
 	}
 	if err := errors.Join(c.accessFlags.apply(&cfg), c.limitFlags.apply(&cfg)); err != nil {
 		return cfg, err

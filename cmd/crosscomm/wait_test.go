@@ -73,11 +73,11 @@ func TestSendLinesWaits(t *testing.T) {
 }
 
 func TestQueueFlags(t *testing.T) {
-	for _, args := range [][]string{{"--data-dir=", "--queue-broadcasts"}, {"--data-dir=", "--queue-unread"}, {"--queue-for", "all"}, {"--queue-messages", "-1"}, {"--queue-age", "7"}} {
+	for _, args := range [][]string{{"--data-dir=", "--queue-broadcasts"}, {"--data-dir=", "--queue-unread"}, {"--queue-for", "all"}, {"--queue-for", "desk", "--no-queues"}, {"--queue-messages", "-1"}, {"--queue-age", "7"}} {
 		c := start(t, nil, append([]string{"server", "--port", "0"}, args...)...)
 		c.ends(exitUsage, "")
 	}
-	server := start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", t.TempDir(), "--json", "--queue-for", "expected", "--no-queues")
+	server := start(t, nil, "server", "--ip", "127.0.0.1", "--port", "0", "--data-dir", t.TempDir(), "--json", "--no-queues")
 	addr := server.event("listening")["addr"].(string)
 	sent := start(t, nil, "send", "--server", addr, "--to", "expected", "--wait", "accepted", "x")
 	sent.ends(exitFail, "unknown client")
