@@ -438,7 +438,9 @@ func (b *mailbox) has(seq uint64) bool {
 func (b *mailbox) sendWaiting() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.onDisk && b.letters.Len() == 0 { // else its reports have it called
+	// Also if letters are on their way, whose reports have it called, too: the client may
+	// work on one of them for long, and what was sent while it was silent waits.
+	if places, _ := b.roomToLoad(); places > 0 {
 		b.office.loadSoon(b)
 	}
 }

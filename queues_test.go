@@ -328,6 +328,47 @@ func TestSilentClientsQueue(t *testing.T) {
 	}
 }
 
+// A client that was silent while it works on a message gets what has waited meanwhile
+// when it gives a sign of life, and not only when that message is done.
+func TestSilentClientAtWork(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.HeartbeatInterval, cfg.HeartbeatTimeout = 20*time.Millisecond, 100*time.Millisecond
+	server := startServer(t, cfg)
+	sender := newClient(t, server.addr, "sender", crosscomm.Config{HeartbeatInterval: 10 * time.Millisecond})
+	if err := sender.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	silent := agreedPeer(t, server.addr, "silent")
+	texts := make(chan string, 100)
+	go func() { // reads, and answers pings
+		for {
+			_, data, err := silent.ReadMessage()
+			if err != nil {
+				return
+			}
+			texts <- string(data)
+		}
+	}()
+	send := func(text string) {
+		if err := sender.SendMessage(testContext(t), text, crosscomm.TypeText, "silent", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("long work")
+	testkit.Receive(t, texts)
+	testkit.Eventually(t, "it has timed out", func() bool { return len(server.GetOnlineClients()) == 1 })
+	send("meanwhile")
+	silent.write(frameOf("silent", "server", "heartbeat", "{}"))
+	select {
+	case got := <-texts:
+		if !strings.Contains(got, "meanwhile") {
+			t.Errorf("got %s", got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it gets nothing more before it has reported the first message")
+	}
+}
+
 // A server that is stopped and started again, by the same Service, has what it had.
 func TestQueuesOutlastStop(t *testing.T) {
 	cfg := dirConfig(t)
