@@ -226,9 +226,10 @@ func (b *mailbox) take(r report, n *notices) {
 		}
 		return l
 	}
-	for _, pair := range r.Handled {
-		for number := max(pair[0], first); number <= pair[1] && number < end; number++ {
-			if l := finish(number); l != nil {
+	next := first
+	for _, pair := range r.Handled { // by their first ones, so that each number is looked at once
+		for next = max(next, pair[0]); next <= min(pair[1], end-1); next++ {
+			if l := finish(next); l != nil {
 				l.handled = true
 				n.settle(l)
 			}

@@ -156,6 +156,26 @@ func TestHostileReports(t *testing.T) {
 	}
 }
 
+// A report that tells the same again and again costs no more than another one of its size.
+func TestRepetitiveReport(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	filler, slow := agreedPeer(t, server.addr, "filler"), agreedPeer(t, server.addr, "slow")
+	go filler.discard()
+	for i := range 10_000 {
+		filler.write(tracked("filler", "slow", fmt.Sprint("id", i), fmt.Sprint(i), "accepted"))
+	}
+	for range 10_000 {
+		slow.readType("text")
+	}
+	began := time.Now()
+	slow.write(frameOf("slow", "server", "report", `{"received":10000,"handled":[[2,10000]`+strings.Repeat(`,[2,10000]`, 90_000)+`]}`))
+	slow.write(frameOf("slow", "slow", "text", `"done"`))
+	slow.readType("text")
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
+
 // What is wrong with a message that wants a receipt is refused, and the connection stays.
 func TestBadHeaders(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
