@@ -203,6 +203,38 @@ func TestBadHeaders(t *testing.T) {
 	}
 }
 
+// A message that has waited is what it would have been without: one that asks for no
+// receipt is no reply and no request.
+func TestHeadersOfWhatWaited(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.Clients = []string{"away", "plain"}
+	server := startServer(t, cfg)
+	sender := agreedPeer(t, server.addr, "sender")
+	send := func(to, text, headers string) {
+		sender.write(strings.Replace(frameOf("sender", to, "text", `"`+text+`"`), `null}`, `null, "headers": `+headers+`}`, 1))
+	}
+	for _, to := range []string{"away", "plain"} {
+		send(to, "one", `{"reply_to": "x"}`)
+		send(to, "two", `{"request": true, "timeout_ms": 1}`)
+		send(to, "three", `{"x": 1}`)
+	}
+	testkit.Eventually(t, "all wait", func() bool { return server.Stats().Kept == 6 })
+	away := newClient(t, server.addr, "away", crosscomm.Config{})
+	got := collect(away, crosscomm.ListenerOptions{})
+	if err := away.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	plain := loginRaw(t, server.addr, "plain")
+	for _, want := range []string{"one", "two", "three"} {
+		if m := testkit.Receive(t, got); m.Text() != want || m.IsRequest() {
+			t.Errorf("got %s, want %s; is a request: %v", m.Text(), want, m.IsRequest())
+		}
+		if text := plain.readType("text"); !strings.Contains(text, want) {
+			t.Errorf("got %s, want %s", text, want)
+		}
+	}
+}
+
 // A plain peer that answers no ping gets what there is room for, again when it comes
 // again, and nothing is lost.
 func TestPlainPeerWithoutPongs(t *testing.T) {
