@@ -68,19 +68,23 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 	told := srv.own.add(string(id))
 	defer srv.own.remove(string(id))
 	s := sender{msgID: id, key: dedup.Of(id), want: want}
+	plain := data
 	data = appendHeaders(nil, data, h)
 	var n notices
 	if to == All {
 		s.group = run.deliveries.newBroadcast(s)
+		there := run.deliveries.newReached(nil)
 		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
 			s.group.add()
 			l := newLetter(s, data, false)
-			if why, _ := run.deliveries.bring(m, l, nil, &n); why != "" {
+			why, _ := run.deliveries.bring(m, l, nil, &n)
+			if there.add(m, why != failedOffline); why != "" {
 				n.fail(l, why, "")
 			}
 			return true
 		})
 		s.group.close()
+		srv.keepForAbsent(ctx, plain, there)
 	} else if why, _ := run.deliveries.bring(srv.hub.member([]byte(to)), newLetter(s, data, !h.Request), nil, &n); why != "" {
 		return fail(why.err(""))
 	}
@@ -126,6 +130,17 @@ func (srv *server) keep(ctx context.Context, data []byte, m *member, id string) 
 		_ = run.deliveries.store.Room(ctx)
 	}
 	return nil
+}
+
+// keepForAbsent has a message to all of the server's own wait for those whom it has not
+// reached, if that is wanted.
+func (srv *server) keepForAbsent(ctx context.Context, data []byte, there reached) {
+	if there == nil {
+		return
+	}
+	for _, m := range srv.hub.missed(there) {
+		_ = srv.keep(ctx, data, m, m.id) // nobody waits to be told
+	}
 }
 
 // keepsFor reports whether messages for a client wait for it.

@@ -366,12 +366,12 @@ func (h *hub) restore(states map[string]clientState) {
 	h.forgetOldest()
 }
 
-// away returns the clients that are known and not there.
-func (h *hub) away(now int64) (list []*member) {
+// missed returns the clients that are known and were not reached.
+func (h *hub) missed(by reached) (list []*member) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, m := range h.members {
-		if !h.present(m, now) {
+		if !by[m] {
 			list = append(list, m)
 		}
 	}

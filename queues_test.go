@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -306,6 +307,64 @@ func TestQueuedBroadcasts(t *testing.T) {
 	for _, want := range []string{"1", "2"} {
 		if got := away.readType("text"); !strings.Contains(got, `"content":"`+want+`"`) {
 			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// What the server itself sends to all waits like what others do.
+func TestOwnQueuedBroadcasts(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues = crosscomm.Queues{Broadcasts: true, Clients: []string{"away"}}
+	server := startServer(t, cfg)
+	there := loginRaw(t, server.addr, "there")
+	go there.discard()
+	if err := server.SendMessage(testContext(t), "1", crosscomm.TypeText, crosscomm.All); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := server.Deliver(testContext(t), "2", crosscomm.TypeText, crosscomm.All, crosscomm.Written); err != nil || r.Receivers != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	away := loginRaw(t, server.addr, "away")
+	away.patience = 5 * time.Second
+	for _, want := range []string{"1", "2"} {
+		if got := away.readType("text"); !strings.Contains(got, `"content":"`+want+`"`) {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// A client that comes or goes while a message to all is on its way gets that.
+func TestLoginDuringBroadcasts(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues = crosscomm.Queues{Broadcasts: true, Clients: []string{"guest"}}
+	server := startServer(t, cfg)
+	for i := range 200 {
+		p := loginRaw(t, server.addr, fmt.Sprint("idle", i))
+		go p.discard()
+	}
+	guest := loginRaw(t, server.addr, "guest")
+	sender := login(t, server.addr, "sender")
+	ctx, cancel := context.WithCancel(testContext(t))
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_ = sender.SendMessage(ctx, fmt.Sprint(i), crosscomm.TypeText, crosscomm.All)
+		}
+	})
+	defer sending.Wait()
+	defer cancel()
+	next := 0
+	for range 200 {
+		// On one connection, so that nothing is lost with it.
+		guest.write(frameOf("guest", "server", "logout", "{}"))
+		guest.write(frameOf("guest", "server", "login", "{}"))
+		for range 10 {
+			_, text, _ := strings.Cut(guest.readType("text"), `"content":"`)
+			var n int
+			if _, err := fmt.Sscanf(text, "%d", &n); err != nil || n > next {
+				t.Fatalf("%d comes before %d, %v", n, next, err)
+			}
+			next = max(next, n+1) // some come again
 		}
 	}
 }

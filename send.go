@@ -89,7 +89,7 @@ func (srv *server) send(ctx context.Context, data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		srv.hub.broadcast(nil, srv.hub.now(), func(_ *member, p *peer) bool { return len(data) <= p.takes && srv.tell(p, data) })
+		srv.broadcast(ctx, data)
 	default:
 		m := srv.hub.member([]byte(to))
 		if run := srv.running(); run != nil && run.deliveries.keeps(m) {
@@ -104,6 +104,28 @@ func (srv *server) send(ctx context.Context, data []byte, to string) error {
 		}
 	}
 	return nil
+}
+
+// broadcast brings a frame for which nobody waits to all who are there, and has it wait for
+// the others, if that is wanted.
+func (srv *server) broadcast(ctx context.Context, data []byte) {
+	run := srv.running()
+	if run == nil {
+		return // nobody is there
+	}
+	there := run.deliveries.newReached(nil)
+	srv.hub.broadcast(nil, srv.hub.now(), func(m *member, p *peer) bool {
+		done := true // or it would not fit later, either
+		switch {
+		case m.waiting.Load():
+			_ = srv.keep(ctx, data, m, m.id) // nobody waits to be told
+		case len(data) <= p.takes:
+			done = srv.tell(p, data)
+		}
+		there.add(m, done)
+		return done
+	})
+	srv.keepForAbsent(ctx, data, there)
 }
 
 // errMayArrive is for a message of which it is not known whether it was sent.

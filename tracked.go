@@ -83,10 +83,13 @@ func (p *peer) awaitDisk(store *backlog.Store) {
 func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers int) {
 	s.group = p.run.deliveries.newBroadcast(s)
 	shared := bytes.Clone(data)
+	there := p.run.deliveries.newReached(p.member)
 	receivers = p.server.hub.broadcast(p, p.now, func(m *member, _ *peer) bool {
 		s.group.add()
 		l := newLetter(s, shared, false)
-		if why := p.bring(m, l); why != "" {
+		why := p.bring(m, l)
+		there.add(m, why != failedOffline)
+		if why != "" {
 			p.server.stats.undelivered.Add(1)
 			p.notices.fail(l, why, "")
 			return false
@@ -94,7 +97,7 @@ func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers
 		return true
 	})
 	s.group.close()
-	p.keepForAbsent(f, data)
+	p.keepForAbsent(f, data, there)
 	p.dispatch(data, f)
 	return receivers
 }
@@ -160,12 +163,13 @@ func (p *peer) keepFor(m *member, f frame.Frame, data []byte) bool {
 	return false
 }
 
-// keepForAbsent has a message to all wait for those who are away, if that is wanted.
-func (p *peer) keepForAbsent(f frame.Frame, data []byte) {
-	if !p.server.s.cfg.Queues.Broadcasts || p.run.deliveries.store == nil {
+// keepForAbsent has a message to all wait for those whom it has not reached, if that is
+// wanted. It may be that one of them has come meanwhile.
+func (p *peer) keepForAbsent(f frame.Frame, data []byte, there reached) {
+	if there == nil {
 		return
 	}
-	for _, m := range p.server.hub.away(p.now) {
+	for _, m := range p.server.hub.missed(there) {
 		p.keepFor(m, f, data)
 	}
 }
