@@ -288,10 +288,13 @@ func (p *peer) broadcast(f frame.Frame, data []byte, there reached) (receivers i
 func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
+	to := hub.target(m, p.now)
+	// It is looked for afterwards: a login that takes over has what was not reported wait,
+	// and then can be found.
 	if p.run.deliveries.keeps(m) {
 		return p.keepFor(m, f, data)
 	}
-	for to := hub.target(m, p.now); to != nil; {
+	for to != nil {
 		text := data
 		if f.Headers != nil && !to.agreed {
 			text = f.AppendPlain(nil, data)

@@ -92,10 +92,10 @@ func (srv *server) send(ctx context.Context, data []byte, to string) error {
 		srv.broadcast(ctx, data)
 	default:
 		m := srv.hub.member([]byte(to))
-		if run := srv.running(); run != nil && run.deliveries.keeps(m) {
+		p := srv.hub.target(m, srv.hub.now())
+		if run := srv.running(); run != nil && run.deliveries.keeps(m) { // after target, as in peer.forward
 			return srv.keep(ctx, data, m, to)
 		}
-		p := srv.hub.target(m, srv.hub.now())
 		if p != nil && len(data) > p.takes {
 			return tooLarge(len(data), "the receiver", p.takes)
 		}
