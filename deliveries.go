@@ -344,27 +344,21 @@ func (d *deliveries) restored(m backlog.Message, to *peer) loadedLetter {
 	return loadedLetter{l, text, why}
 }
 
-// dropped is called by the store for a message that it keeps no longer.
+// dropped is called by the store for a message that it keeps no longer. Who has it on its
+// way may yet handle it.
 func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 	d.srv.stats.expired.Add(1)
-	from, msgID, want, ok := parseMeta(meta)
-	m := d.hub.member([]byte(from))
-	if !ok || m == nil || d.isUnderWay(client, seq) {
-		return
-	}
 	var n notices
-	n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of(msgID), want: want}}, failedExpired, "")
-	d.sendLater(&n)
-}
-
-// isUnderWay reports whether a letter was sent to its client, and may be handled.
-func (d *deliveries) isUnderWay(client string, seq uint64) bool {
-	m := d.hub.member([]byte(client))
-	if m == nil {
-		return false
+	defer func() { d.sendLater(&n) }()
+	if m := d.hub.member([]byte(client)); m != nil {
+		if b := m.mailbox.Load(); b != nil && b.dropped(seq, &n) {
+			return
+		}
 	}
-	b := m.mailbox.Load()
-	return b != nil && b.has(seq)
+	from, msgID, want, ok := parseMeta(meta)
+	if m := d.hub.member([]byte(from)); ok && m != nil {
+		n.fail(&letter{sender: sender{from: m, msgID: msgID, key: dedup.Of(msgID), want: want}}, failedExpired, "")
+	}
 }
 
 func (d *deliveries) saveFailed(err error) {

@@ -427,10 +427,16 @@ func (b *mailbox) leave(n *notices) {
 	}
 }
 
-// has reports whether a letter was sent on the connection and is not reported yet.
-func (b *mailbox) has(seq uint64) bool {
+// dropped is called for a letter that the store keeps no longer, and reports whether it is
+// seen to: it was sent on the connection and is not reported yet, or has failed now.
+func (b *mailbox) dropped(seq uint64, n *notices) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if l := b.behind[seq]; l != nil {
+		delete(b.behind, seq)
+		n.fail(l, failedExpired, "")
+		return true
+	}
 	return slices.ContainsFunc(b.letters.All(), func(s sentLetter) bool { return s.letter != nil && s.letter.seq == seq })
 }
 

@@ -111,6 +111,64 @@ func TestBroadcastBehindDisk(t *testing.T) {
 	}
 }
 
+// The sender of a broadcast is told of a receiver for which it was dropped from the queue.
+func TestBroadcastDroppedFromTheQueue(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.MaxMessages = 8
+	server := startServer(t, cfg)
+	sender := login(t, server.addr, "sender")
+	agreedPeer(t, server.addr, "slow") // reports nothing
+	send := func(text string) {
+		if err := sender.SendMessage(testContext(t), text, crosscomm.TypeText, "slow", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		send(strings.Repeat("x", 900_000)) // the last one waits
+	}
+	told := make(chan crosscomm.Receipt, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		r, err := sender.Deliver(ctx, "to all", crosscomm.TypeText, crosscomm.All, crosscomm.Handled)
+		if err != nil {
+			t.Error(err)
+		}
+		told <- r
+	}()
+	testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == 6 })
+	for i := range 8 {
+		send(fmt.Sprint(i))
+	}
+	if r := <-told; r.Receivers != 1 || r.Failed != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What the server itself sends to all does not pass what waits for a receiver.
+func TestOwnBroadcastBehindDisk(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	slow := agreedPeer(t, server.addr, "slow")
+	fillWindow(t, server, "slow")
+	if err := server.SendMessage(testContext(t), "first", crosscomm.TypeText, "slow"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.SendMessage(testContext(t), "second", crosscomm.TypeText, crosscomm.All); err != nil {
+		t.Fatal(err)
+	}
+	for n, first := 1, false; ; n++ {
+		text := slow.readType("text")
+		slow.write(frameOf("slow", "server", "report", fmt.Sprintf(`{"received": %d, "handled": [[%d, %d]]}`, n, n, n)))
+		first = first || strings.Contains(text, "first")
+		if strings.Contains(text, "second") {
+			if !first {
+				t.Error("the second message comes before the first one")
+			}
+			return
+		}
+	}
+}
+
 // A request without a deadline, for a receiver that is there, is not expired because
 // others were in front of it.
 func TestRequestBehindDisk(t *testing.T) {
