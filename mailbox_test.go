@@ -233,6 +233,54 @@ func TestHungReceiversTakeAllRoom(t *testing.T) {
 	}
 }
 
+// heap returns how many bytes are in use.
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what pools have is gone only by the second time
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// What is on disk is not in memory, too, while receivers that have got it do not report it.
+func TestUnreportedIsNotInMemory(t *testing.T) {
+	const clients, size = 24, 400_000
+	cfg := dirConfig(t)
+	cfg.Limits.TotalQueuedBytes = 4 << 20
+	for i := range clients {
+		cfg.Queues.Clients = append(cfg.Queues.Clients, fmt.Sprint("away", i))
+	}
+	server := startServer(t, cfg)
+	sender := agreedPeer(t, server.addr, "sender")
+	for i := range clients {
+		sender.write(tracked("sender", fmt.Sprint("away", i), fmt.Sprint(i), strings.Repeat("x", size), "accepted"))
+	}
+	testkit.Eventually(t, "all wait", func() bool { return server.Stats().Kept == clients })
+	before := heap()
+	for i := range clients {
+		agreedPeer(t, server.addr, fmt.Sprint("away", i)).readType("text")
+	}
+	testkit.Eventually(t, "it is in use no more", func() bool { return heap()-before < 4<<20 })
+}
+
+// Nor are messages to all that wait behind others for a receiver that reports nothing.
+func TestBroadcastsBehindDiskAreNotInMemory(t *testing.T) {
+	const broadcasts, size = 40, 400_000
+	server := startServer(t, dirConfig(t))
+	sender, slow := agreedPeer(t, server.addr, "sender"), agreedPeer(t, server.addr, "slow")
+	for i := range 11 {
+		sender.write(tracked("sender", "slow", fmt.Sprint(i), strings.Repeat("x", size), "accepted"))
+	}
+	go slow.discard()
+	testkit.Eventually(t, "the last one waits", func() bool { return server.Stats().Kept == 11 })
+	before := heap()
+	for i := range broadcasts {
+		sender.write(tracked("sender", "all", fmt.Sprint("all", i), strings.Repeat("x", size), "handled"))
+	}
+	testkit.Eventually(t, "all wait", func() bool { return server.Stats().Kept == 11+broadcasts })
+	testkit.Eventually(t, "they are in use no more", func() bool { return heap()-before < 4<<20 })
+}
+
 // A message that is dropped for newer ones while it is on its way is not told as expired
 // before it is handled.
 func TestDroppedInFlight(t *testing.T) {
