@@ -68,7 +68,8 @@ func (s *Service) request(ctx context.Context, content any, t MsgType, to string
 		}
 		return nil, &DeliveryError{MsgID: msgID, To: to, Reached: Handled, Err: err}
 	}
-	if errors.Is(err, ErrExpired) && h.Timeout > 0 { // the listener's time ends a little sooner than ours
+	deadline, ok := ctx.Deadline()
+	if ok && errors.Is(err, ErrExpired) && time.Until(deadline) < replyTime { // the listener's time ends a little sooner than ours
 		<-ctx.Done()
 		return nil, &DeliveryError{MsgID: msgID, To: to, Err: context.Cause(ctx)}
 	}
