@@ -190,8 +190,12 @@ func (srv *server) sendReceipts(p *peer, id string, list []notice, via *peer) {
 		part := list[:min(len(list), maxNoticesInFrame)]
 		*content = appendReceipt((*content)[:0], part)
 		data := srv.s.newFrame(typeReceipt, id, *content)
-		for len(data) > p.takes && len(part) > 1 {
-			part = part[:len(part)/2]
+		for len(data) > p.takes && (len(part) > 1 || part[0].reason != "") {
+			if len(part) > 1 {
+				part = part[:len(part)/2]
+			} else {
+				part[0].reason = "" // rather than to end its link, again and again
+			}
 			*content = appendReceipt((*content)[:0], part)
 			data = srv.s.newFrame(typeReceipt, id, *content)
 		}

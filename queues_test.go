@@ -157,6 +157,36 @@ func TestHostileReports(t *testing.T) {
 	}
 }
 
+// A sender that takes only short messages is told of failures without their reasons.
+func TestReceiptsOfShortMessages(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	receiver := agreedPeer(t, server.addr, "receiver")
+	dialer := websocket.Dialer{Subprotocols: []string{"crosscomm.v3"}}
+	conn, _, err := dialer.DialContext(testContext(t), server.url(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	sender := &rawPeer{Conn: conn, t: t}
+	sender.write(frameOf("sender", "server", "login", `{"max_message_size": 512}`))
+	for i := range 3 {
+		sender.write(tracked("sender", "receiver", fmt.Sprint("id", i), "x", "handled"))
+		receiver.readType("text")
+	}
+	var failed []string
+	for i := range 3 {
+		failed = append(failed, fmt.Sprintf(`{"number": %d, "error": "listener_error", "reason": "%s"}`, i+1, strings.Repeat("x", 500)))
+	}
+	receiver.write(frameOf("receiver", "server", "report", `{"received": 3, "failed": [`+strings.Join(failed, ",")+`]}`))
+	for told := 0; told < 3; {
+		got := sender.readType("receipt")
+		if len(got) > 512 {
+			t.Errorf("it gets %d bytes", len(got))
+		}
+		told += strings.Count(got, `"listener_error"`)
+	}
+}
+
 // A report that tells the same again and again costs no more than another one of its size.
 func TestRepetitiveReport(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})
