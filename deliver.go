@@ -76,10 +76,9 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 		there := run.deliveries.newReached(nil)
 		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
 			s.group.add()
-			l := newLetter(s, data, false)
-			why, _ := run.deliveries.bring(m, l, nil, &n)
+			why, _ := run.deliveries.bring(m, newLetter(s, data, false), nil, &n)
 			if there.add(m, why != failedOffline); why != "" {
-				n.fail(l, why, "")
+				s.group.end(Sent, true) // it was not taken
 			}
 			return true
 		})

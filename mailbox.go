@@ -18,6 +18,9 @@ const (
 	maxUnreportedBytes = 4 << 20
 	// A plain client cannot report, and may get again what it was sent ahead.
 	maxUnansweredPlain = 128
+	// maxBehind is how many letters may be on disk only because others are in front of
+	// them: of each something stays in memory.
+	maxBehind = 1_000
 	// loadedAtOnce and loadedBytesAtOnce bound what is read from disk in one go.
 	loadedAtOnce      = 256
 	loadedBytesAtOnce = 1 << 20
@@ -87,7 +90,7 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 	switch {
 	case !present && !l.keep:
 		return failedOffline, false
-	case !room && b.office.store == nil:
+	case !room && b.office.store == nil, !l.keep && len(b.behind) >= maxBehind:
 		return failedFull, false
 	}
 	l.seq, l.at = b.office.seq.Add(1), now // they ascend, also if there was another mailbox for this id

@@ -169,6 +169,23 @@ func TestOwnBroadcastBehindDisk(t *testing.T) {
 	}
 }
 
+// Messages to all with a receipt wait behind others up to a number only: of each something
+// stays in memory.
+func TestManyBroadcastsBehindDisk(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	slow := agreedPeer(t, server.addr, "slow")
+	go slow.discard() // and reports nothing
+	fillWindow(t, server, "slow")
+	sender := agreedPeer(t, server.addr, "sender")
+	sender.patience = 15 * time.Second
+	for i := range 1001 {
+		sender.write(tracked("sender", "all", fmt.Sprint("all", i), "x", "written"))
+	}
+	if got := sender.readType("receipt"); !strings.Contains(got, `"msg_id":"all1000","receivers":1,"accepted":0,"written":0,"handled":0,"failed":1`) {
+		t.Errorf("got %s", got)
+	}
+}
+
 // A request without a deadline, for a receiver that is there, is not expired because
 // others were in front of it.
 func TestRequestBehindDisk(t *testing.T) {

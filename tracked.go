@@ -86,12 +86,11 @@ func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers
 	there := p.run.deliveries.newReached(p.member)
 	receivers = p.server.hub.broadcast(p, p.now, func(m *member, _ *peer) bool {
 		s.group.add()
-		l := newLetter(s, shared, false)
-		why := p.bring(m, l)
+		why := p.bring(m, newLetter(s, shared, false))
 		there.add(m, why != failedOffline)
 		if why != "" {
 			p.server.stats.undelivered.Add(1)
-			p.notices.fail(l, why, "")
+			s.group.end(Sent, true) // it was not taken
 			return false
 		}
 		return true
