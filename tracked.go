@@ -59,6 +59,7 @@ func (p *peer) bring(m *member, l *letter) (why failure) {
 	if toDisk && !office.store.HasRoom() {
 		p.link.Flush() // before it is waited
 		p.awaitDisk(office.store)
+		p.now = p.server.hub.now() // the flush has ended the burst, and time has passed
 	}
 	return why
 }
