@@ -60,6 +60,7 @@ type mailbox struct {
 	saves   int                    // how many have ever begun or ended it
 	back    int                    // how many are on their way in front of what is there: until then nothing is loaded
 	behind  map[uint64]*letter     // by seq, those on disk that are given up when the connection ends
+	given   []*letter              // that a connection has given back, and that are about to be written to disk
 	misses  int                    // how often in a row what is on disk could not be read
 	watched bool                   // whether it is looked for letters to save
 	readTo  uint64                 // the number up to which the client has read
@@ -118,6 +119,7 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 		}
 	}
 	b.setOnDisk(true)
+	b.writeGiven()
 	b.saveNow(l)
 	if l.own(false); !l.keep { // it is there only because others are in front of it
 		if b.behind == nil {
@@ -387,11 +389,11 @@ func (b *mailbox) detach(p *peer, n *notices) {
 func (b *mailbox) leave(n *notices) {
 	b.to = nil
 	b.asked.stop()
-	var given []uint64 // seqs of those on disk that nobody shall have later
+	var lost []uint64 // seqs of those on disk that nobody shall have later
 	giveUp := func(l *letter) {
 		n.fail(l, failedOffline, "its connection was lost")
 		if l.saving {
-			given = append(given, l.seq)
+			lost = append(lost, l.seq)
 		}
 	}
 	first := true
@@ -411,7 +413,7 @@ func (b *mailbox) leave(n *notices) {
 		}
 		if !l.saving {
 			b.beginSave(l)
-			n.saves = append(n.saves, save{b, l})
+			b.given = append(b.given, l)
 		}
 		if !l.saved {
 			l.returns = true
@@ -422,12 +424,30 @@ func (b *mailbox) leave(n *notices) {
 		giveUp(l)
 	}
 	b.behind = nil
-	if len(given) > 0 {
-		b.office.store.Delete(b.member.id, given, nil)
+	if len(lost) > 0 {
+		b.office.store.Delete(b.member.id, lost, nil)
+	}
+	if len(b.given) > 0 {
+		n.saves = append(n.saves, b)
 	}
 	if !first {
 		b.setOnDisk(true)
 	}
+}
+
+// saveGiven has the letters written to disk that were given back.
+func (b *mailbox) saveGiven() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.writeGiven()
+}
+
+// writeGiven is saveGiven with mu held.
+func (b *mailbox) writeGiven() {
+	for _, l := range b.given {
+		b.write(l)
+	}
+	b.given = nil
 }
 
 // dropped is called for a letter that the store keeps no longer, and reports whether it is
