@@ -49,6 +49,25 @@ func (b *broadcast) close() {
 	b.countOff()
 }
 
+// reached are the clients that a message to all need not wait for. A nil one notes
+// nothing.
+type reached map[*member]bool
+
+func (r reached) add(m *member, is bool) {
+	if r != nil && is {
+		r[m] = true
+	}
+}
+
+// newReached returns one that has the sender of a message to all, which may be nil, or nil
+// if such a message waits for nobody.
+func (d *deliveries) newReached(sender *member) reached {
+	if d.store == nil || !d.srv.s.cfg.Queues.Broadcasts {
+		return nil
+	}
+	return reached{sender: true}
+}
+
 // countOff gives up mu.
 func (b *broadcast) countOff() {
 	b.left--

@@ -71,12 +71,15 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 	plain := data
 	data = appendHeaders(nil, data, h)
 	var n notices
+	var there reached
 	if to == All {
 		s.group = run.deliveries.newBroadcast(s)
+		there = run.deliveries.newReached(nil)
 		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
 			s.group.add()
-			if why, _ := run.deliveries.bring(m, newLetter(s, data, false), nil, &n); why != "" {
-				s.group.end(Sent, true)
+			why, _ := run.deliveries.bring(m, newLetter(s, data, false), nil, &n)
+			if there.add(m, why != failedOffline); why != "" {
+				s.group.end(Sent, true) // it was not taken
 			}
 			return true
 		})
@@ -85,9 +88,7 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 		return fail(why.err(""))
 	}
 	n.send(srv, nil)
-	if to == All {
-		srv.keepForAll(ctx, plain, nil)
-	}
+	srv.keepForAll(ctx, plain, srv.hub.missed(there))
 	select {
 	case what := <-told:
 		if what.counts != nil {
@@ -139,15 +140,10 @@ func (srv *server) keepFor(ctx context.Context, office *deliveries, m *member, k
 	return nil
 }
 
-// keepForAll has a message of the server's own to all wait for those of the clients that
-// others wait for, and for those who are away, if that is wanted.
-func (srv *server) keepForAll(ctx context.Context, data []byte, behind []*member) {
+// keepForAll has a message of the server's own to all wait for these clients.
+func (srv *server) keepForAll(ctx context.Context, data []byte, list []*member) {
 	run := srv.running()
-	if run == nil {
-		return
-	}
-	list := append(behind, run.deliveries.absent(srv.hub.now())...)
-	if len(list) == 0 {
+	if run == nil || len(list) == 0 {
 		return
 	}
 	kept := run.deliveries.kept(data)

@@ -117,15 +117,6 @@ func (d *deliveries) keeps(m *member) bool {
 	return m != nil && (m.waiting.Load() || d.store != nil && d.srv.s.cfg.Queues.Unread)
 }
 
-// absent returns the clients for which messages to all wait: those that are known and
-// away, if that is wanted.
-func (d *deliveries) absent(now int64) []*member {
-	if d.store == nil || !d.srv.s.cfg.Queues.Broadcasts {
-		return nil
-	}
-	return d.hub.away(now)
-}
-
 // bring puts a letter into the mailbox of a client, which is nil if none is known.
 func (d *deliveries) bring(m *member, l *letter, via *peer, n *notices) (why failure, toDisk bool) {
 	l.keep = l.keep && d.store != nil
@@ -340,7 +331,8 @@ func (d *deliveries) senderOf(meta []byte) (s sender, known bool) {
 	return s, from == "" || s.from != nil
 }
 
-// dropped is called by the store for a message that it keeps no longer.
+// dropped is called by the store for a message that it keeps no longer. Who has it on its
+// way may yet handle it.
 func (d *deliveries) dropped(client string, seq uint64, meta []byte) {
 	d.srv.stats.expired.Add(1)
 	var n notices

@@ -88,19 +88,23 @@ func appendHeaders(dst, data []byte, h headers) []byte {
 }
 
 // appendTracked appends a frame whose sender wants no receipt, so that whoever gets it
-// counts it as tracked, and tells it from others by queuedAs.
+// counts it as tracked, and tells it from others by queuedAs. The headers that mean
+// something only with a receipt mean nothing then, either. The others stay.
 func appendTracked(dst, data []byte, f frame.Frame, queuedAs string) []byte {
 	if f.Headers == nil {
 		return appendHeaders(dst, data, headers{Delivery: Accepted.String(), QueuedAs: queuedAs})
 	}
-	// What else is in the headers stays as it is: of two keys of one name the last
-	// one counts, and this one has no value that counts.
+	all := map[string]json.RawMessage{}
+	_ = json.Unmarshal(f.Headers, &all) // parseHeaders has done so
+	for _, name := range []string{"request", "timeout_ms", "reply_to"} {
+		delete(all, name)
+	}
+	all["delivery"], all["queued_as"] = json.RawMessage(`"accepted"`), frame.AppendString(nil, queuedAs)
+	text, err := marshal(all)
+	if err != nil {
+		panic(err) // it was JSON
+	}
 	dst = f.AppendPlain(dst, data)
 	end := bytes.LastIndexByte(dst, '}')
-	more := bytes.TrimSpace(f.Headers[1 : len(f.Headers)-1])
-	dst = append(dst[:end], `,"`+frame.KeyHeaders+`":{`...)
-	if len(more) > 0 {
-		dst = append(append(dst, more...), ',')
-	}
-	return append(append(append(dst, `"delivery":"accepted","queued_as":"`...), queuedAs...), `"}}`...)
+	return append(append(append(dst[:end], `,"`+frame.KeyHeaders+`":`...), text...), '}')
 }

@@ -18,7 +18,7 @@ type hub struct {
 	s       *Service
 	epoch   time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps
 	changed chan struct{} // holds a token if states() has changed
-	hasNew  atomic.Bool   // whether clients have come that were not known since the states were last written
+	strange chan struct{} // holds a token if clients have come that were not known
 
 	// everybody is connected as a list, which is replaced and never changed; nil
 	// after a change, until somebody needs it. It is set with mu locked, if only
@@ -64,7 +64,7 @@ type member struct {
 }
 
 func newHub(s *Service) *hub {
-	h := &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), members: map[string]*member{}, connected: map[string]*member{}}
+	h := &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), strange: make(chan struct{}, 1), members: map[string]*member{}, connected: map[string]*member{}}
 	h.presence.hub = h
 	return h
 }
@@ -135,12 +135,7 @@ func (h *hub) claim(p *peer, id string, n *notices, welcome func()) (old *peer, 
 	if p.link.IsClosing() {
 		return nil, false
 	}
-	m := h.members[id]
-	if m == nil {
-		m = &member{id: id}
-		h.members[id] = m
-		h.hasNew.Store(true)
-	}
+	m := h.memberFor(id)
 	h.absent.remove(m)
 	h.forgetOldest()
 	if old = m.peer.Load(); old == p {
@@ -176,6 +171,20 @@ func (h *hub) claim(p *peer, id string, n *notices, welcome func()) (old *peer, 
 		old.link.Close(CloseReplaced, "another client has logged in with this id", closeTimeout)
 	}
 	return old, true
+}
+
+// memberFor returns the client with the id, which is known from now on, with mu held.
+func (h *hub) memberFor(id string) *member {
+	m := h.members[id]
+	if m == nil {
+		m = &member{id: id}
+		h.members[id] = m
+		select {
+		case h.strange <- struct{}{}:
+		default:
+		}
+	}
+	return m
 }
 
 // logout takes the connection p from its client, unless a newer one has taken
@@ -366,12 +375,15 @@ func (h *hub) restore(states map[string]clientState) {
 	h.forgetOldest()
 }
 
-// away returns the clients that are known and not there.
-func (h *hub) away(now int64) (list []*member) {
+// missed returns the clients that are known and were not reached; none for a nil one.
+func (h *hub) missed(by reached) (list []*member) {
+	if by == nil {
+		return nil
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, m := range h.members {
-		if !h.present(m, now) {
+		if !by[m] {
 			list = append(list, m)
 		}
 	}

@@ -64,9 +64,12 @@ func lend(s sender, f frame.Frame, data []byte, keep bool) *letter {
 	return l
 }
 
-// own has the letter keep what it still needs of what it was lent.
+// own has the letter keep what it still needs of what it was lent or made with.
 func (l *letter) own(withData bool) {
 	if !l.lent {
+		if !withData {
+			l.data = nil
+		}
 		return
 	}
 	l.lent = false

@@ -132,6 +132,7 @@ func (b *mailbox) sendLoaded(found loadedLetter, n *notices) {
 		return
 	}
 	b.send(l, found.text, nil, n)
+	l.data = nil // it is on disk as long as it may be needed
 }
 
 // cannotLoad is called when what is on disk cannot be read. It is tried again, but

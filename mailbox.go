@@ -2,7 +2,6 @@ package crosscomm
 
 import (
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +17,9 @@ const (
 	maxUnreportedBytes = 4 << 20
 	// A plain client cannot report, and may get again what it was sent ahead.
 	maxUnansweredPlain = 128
+	// maxBehind is how many letters may be on disk only because others are in front of
+	// them: of each something stays in memory.
+	maxBehind = 1_000
 	// spillAfter is how long a letter may be unreported in memory alone. A receiver
 	// that keeps up reports sooner, and nothing goes to disk.
 	spillAfter = 20 * time.Millisecond
@@ -50,6 +52,7 @@ type mailbox struct {
 	saves   int                    // how many have ever begun or ended it
 	back    int                    // how many are on their way in front of what is there: until then nothing is loaded
 	behind  map[uint64]*letter     // by seq, those on disk that are given up when the connection ends
+	given   []*letter              // that a connection has given back, and that are about to be written to disk
 	misses  int                    // how often in a row what is on disk could not be read
 	watched bool                   // whether it is looked for letters to save
 	readTo  uint64                 // the number up to which the client has read
@@ -80,7 +83,7 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 	switch {
 	case !present && !l.keep:
 		return failedOffline, false
-	case !room && b.office.store == nil:
+	case !room && b.office.store == nil, !l.keep && len(b.behind) >= maxBehind:
 		return failedFull, false
 	}
 	l.seq, l.at = b.office.seq.Add(1), now // they ascend, also if there was another mailbox for this id
@@ -108,6 +111,7 @@ func (b *mailbox) put(l *letter, via *peer, n *notices) (why failure, toDisk boo
 		}
 	}
 	b.setOnDisk(true)
+	b.writeGiven()
 	b.saveNow(l)
 	if l.own(false); !l.keep { // it is there only because others are in front of it
 		if b.behind == nil {
@@ -219,9 +223,10 @@ func (b *mailbox) take(r report, n *notices) {
 		}
 		return l
 	}
-	for _, pair := range r.Handled {
-		for number := max(pair[0], first); number <= pair[1] && number < end; number++ {
-			if l := finish(number); l != nil {
+	next := first
+	for _, pair := range r.Handled { // by their first ones, so that each number is looked at once
+		for next = max(next, pair[0]); next <= min(pair[1], end-1); next++ {
+			if l := finish(next); l != nil {
 				l.handled = true
 				n.settle(l)
 			}
@@ -378,11 +383,11 @@ func (b *mailbox) detach(p *peer, n *notices) {
 func (b *mailbox) leave(n *notices) {
 	b.to = nil
 	b.asked.stop()
-	var given []uint64 // seqs of those on disk that nobody shall have later
+	var lost []uint64 // seqs of those on disk that nobody shall have later
 	giveUp := func(l *letter) {
 		n.fail(l, failedOffline, "its connection was lost")
 		if l.saving {
-			given = append(given, l.seq)
+			lost = append(lost, l.seq)
 		}
 	}
 	first := true
@@ -402,7 +407,7 @@ func (b *mailbox) leave(n *notices) {
 		}
 		if !l.saving {
 			b.beginSave(l)
-			n.saves = append(n.saves, save{b, l})
+			b.given = append(b.given, l)
 		}
 		if !l.saved {
 			l.returns = true
@@ -413,12 +418,30 @@ func (b *mailbox) leave(n *notices) {
 		giveUp(l)
 	}
 	b.behind = nil
-	if len(given) > 0 {
-		b.office.store.Delete(b.member.id, given, nil)
+	if len(lost) > 0 {
+		b.office.store.Delete(b.member.id, lost, nil)
+	}
+	if len(b.given) > 0 {
+		n.saves = append(n.saves, b)
 	}
 	if !first {
 		b.setOnDisk(true)
 	}
+}
+
+// saveGiven has the letters written to disk that were given back.
+func (b *mailbox) saveGiven() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.writeGiven()
+}
+
+// writeGiven is saveGiven with mu held.
+func (b *mailbox) writeGiven() {
+	for _, l := range b.given {
+		b.write(l)
+	}
+	b.given = nil
 }
 
 // dropped is called when a letter is on disk no longer, since it was too old or newer ones
@@ -432,7 +455,13 @@ func (b *mailbox) dropped(seq uint64, n *notices) (known bool) {
 		n.fail(l, failedExpired, "")
 		return true
 	}
-	return slices.ContainsFunc(b.letters.All(), func(s sentLetter) bool { return s.letter != nil && s.letter.seq == seq })
+	for _, sent := range b.letters.All() {
+		if l := sent.letter; l != nil && l.seq == seq {
+			l.keep = false // it ends with the connection
+			return true
+		}
+	}
+	return false
 }
 
 // sendWaiting is called when the client has come, and when it gives a sign of life while
@@ -440,7 +469,9 @@ func (b *mailbox) dropped(seq uint64, n *notices) (known bool) {
 func (b *mailbox) sendWaiting() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.onDisk && b.letters.Len() == 0 { // else its reports have it called
+	// Also if letters are on their way, whose reports have it called, too: the client may
+	// work on one of them for long, and what was sent while it was silent waits.
+	if places, _ := b.roomToLoad(); places > 0 {
 		b.office.loadSoon(b)
 	}
 }

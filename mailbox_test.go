@@ -112,6 +112,40 @@ func TestBroadcastBehindDisk(t *testing.T) {
 	}
 }
 
+// The sender of a broadcast is told of a receiver for which it was dropped from the queue.
+func TestBroadcastDroppedFromTheQueue(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues.MaxMessages = 8
+	server := startServer(t, cfg)
+	sender := login(t, server.addr, "sender")
+	agreedPeer(t, server.addr, "slow") // reports nothing
+	send := func(text string) {
+		if err := sender.SendMessage(testContext(t), text, crosscomm.TypeText, "slow", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		send(strings.Repeat("x", 900_000)) // the last one waits
+	}
+	told := make(chan crosscomm.Receipt, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		r, err := sender.Deliver(ctx, "to all", crosscomm.TypeText, crosscomm.All, crosscomm.Handled)
+		if err != nil {
+			t.Error(err)
+		}
+		told <- r
+	}()
+	testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == 6 })
+	for i := range 8 {
+		send(fmt.Sprint(i))
+	}
+	if r := <-told; r.Receivers != 1 || r.Failed != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // What the server itself sends to all does not overtake what it has sent to one.
 func TestOwnBroadcastBehindDisk(t *testing.T) {
 	server := startServer(t, dirConfig(t))
@@ -131,6 +165,23 @@ func TestOwnBroadcastBehindDisk(t *testing.T) {
 		if got := slow.readType("text"); !strings.Contains(got, want) {
 			t.Errorf("got %s in place of %q", got, want)
 		}
+	}
+}
+
+// Messages to all with a receipt wait behind others up to a number only: of each something
+// stays in memory.
+func TestManyBroadcastsBehindDisk(t *testing.T) {
+	server := startServer(t, dirConfig(t))
+	slow := agreedPeer(t, server.addr, "slow")
+	go slow.discard() // and reports nothing
+	fillWindow(t, server, "slow")
+	sender := agreedPeer(t, server.addr, "sender")
+	sender.patience = 15 * time.Second
+	for i := range 1001 {
+		sender.write(tracked("sender", "all", fmt.Sprint("all", i), "x", "written"))
+	}
+	if got := sender.readType("receipt"); !strings.Contains(got, `"msg_id":"all1000","receivers":1,"accepted":0,"written":0,"handled":0,"failed":1`) {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -260,6 +311,54 @@ func TestHungReceiversTakeAllRoom(t *testing.T) {
 	if err := sender.SendMessage(testContext(t), "x", crosscomm.TypeText, "good", crosscomm.Accepted); err != nil {
 		t.Errorf("for a receiver that is owed nothing: %v", err)
 	}
+}
+
+// heap returns how many bytes are in use.
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what pools have is gone only by the second time
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// What is on disk is not in memory, too, while receivers that have got it do not report it.
+func TestUnreportedIsNotInMemory(t *testing.T) {
+	const clients, size = 24, 400_000
+	cfg := dirConfig(t)
+	cfg.Limits.TotalQueuedBytes = 4 << 20
+	for i := range clients {
+		cfg.Queues.Clients = append(cfg.Queues.Clients, fmt.Sprint("away", i))
+	}
+	server := startServer(t, cfg)
+	sender := agreedPeer(t, server.addr, "sender")
+	for i := range clients {
+		sender.write(tracked("sender", fmt.Sprint("away", i), fmt.Sprint(i), strings.Repeat("x", size), "accepted"))
+	}
+	testkit.Eventually(t, "all wait", func() bool { return server.Stats().Kept == clients })
+	before := heap()
+	for i := range clients {
+		agreedPeer(t, server.addr, fmt.Sprint("away", i)).readType("text")
+	}
+	testkit.Eventually(t, "it is in use no more", func() bool { return heap()-before < 4<<20 })
+}
+
+// Nor are messages to all that wait behind others for a receiver that reports nothing.
+func TestBroadcastsBehindDiskAreNotInMemory(t *testing.T) {
+	const broadcasts, size = 40, 400_000
+	server := startServer(t, dirConfig(t))
+	sender, slow := agreedPeer(t, server.addr, "sender"), agreedPeer(t, server.addr, "slow")
+	for i := range 11 {
+		sender.write(tracked("sender", "slow", fmt.Sprint(i), strings.Repeat("x", size), "accepted"))
+	}
+	go slow.discard()
+	testkit.Eventually(t, "the last one waits", func() bool { return server.Stats().Kept == 11 })
+	before := heap()
+	for i := range broadcasts {
+		sender.write(tracked("sender", "all", fmt.Sprint("all", i), strings.Repeat("x", size), "handled"))
+	}
+	testkit.Eventually(t, "all wait", func() bool { return server.Stats().Kept == 11+broadcasts })
+	testkit.Eventually(t, "they are in use no more", func() bool { return heap()-before < 4<<20 })
 }
 
 // A message that is dropped for newer ones while it is on its way is not told as expired

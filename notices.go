@@ -12,14 +12,8 @@ import (
 type notices struct {
 	of      []noticesOf
 	refused []refusal
-	saves   []save // to be begun
-	misses  []miss // to be logged, and tried again
-}
-
-// save is a letter that is to be written to disk, for which beginSave was called.
-type save struct {
-	box    *mailbox
-	letter *letter
+	saves   []*mailbox // that have letters to be written to disk
+	misses  []miss     // to be logged, and tried again
 }
 
 // noticesOf are those of one sender.
@@ -148,8 +142,8 @@ func (of noticesOf) free() {
 func (n *notices) send(srv *server, via *peer) {
 	of, refused, saves, misses := n.of, n.refused, n.saves, n.misses
 	*n = notices{}
-	for _, s := range saves {
-		s.box.write(s.letter)
+	for _, b := range saves {
+		b.saveGiven()
 	}
 	for _, m := range misses {
 		m.box.office.missed(m)
@@ -190,8 +184,12 @@ func (srv *server) sendReceipts(p *peer, id string, list []notice, via *peer) {
 		part := list[:min(len(list), maxNoticesInFrame)]
 		*content = appendReceipt((*content)[:0], part)
 		data := srv.s.newFrame(typeReceipt, id, *content)
-		for len(data) > p.takes && len(part) > 1 {
-			part = part[:len(part)/2]
+		for len(data) > p.takes && (len(part) > 1 || part[0].reason != "") {
+			if len(part) > 1 {
+				part = part[:len(part)/2]
+			} else {
+				part[0].reason = "" // rather than to end its link, again and again
+			}
 			*content = appendReceipt((*content)[:0], part)
 			data = srv.s.newFrame(typeReceipt, id, *content)
 		}

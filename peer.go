@@ -229,8 +229,9 @@ func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 	case string(f.To) == ServerID:
 		p.dispatch(data, f)
 	case string(f.To) == All:
-		receivers = p.broadcast(f, data)
-		p.keepForAbsent(f, data)
+		there := p.run.deliveries.newReached(p.member)
+		receivers = p.broadcast(f, data, there)
+		p.keepForAbsent(f, data, there)
 		p.dispatch(data, f)
 	default:
 		if p.forward(f, data) {
@@ -246,7 +247,7 @@ func (p *peer) route(t MsgType, f frame.Frame, data []byte) {
 }
 
 // broadcast queues a frame for all who are there, and returns how many.
-func (p *peer) broadcast(f frame.Frame, data []byte) (receivers int) {
+func (p *peer) broadcast(f frame.Frame, data []byte, there reached) (receivers int) {
 	var waiting []*member // what is made for them ends the frame that is for the others
 	pass := func(text []byte, isFor func(*peer) bool) {
 		out := p.link.NewFrame(text)
@@ -256,9 +257,15 @@ func (p *peer) broadcast(f frame.Frame, data []byte) (receivers int) {
 				return false
 			case m.waiting.Load():
 				waiting = append(waiting, m)
+				there.add(m, true)
+				return false
+			case !p.fits(m, to, len(text)):
+				there.add(m, true) // it would not fit later, either
 				return false
 			}
-			return p.fits(m, to, len(text)) && p.server.forward(to, &out, p)
+			queued := p.server.forward(to, &out, p)
+			there.add(m, queued)
+			return queued
 		})
 	}
 	if f.Headers == nil {
@@ -285,10 +292,13 @@ func (p *peer) broadcast(f frame.Frame, data []byte) (receivers int) {
 func (p *peer) forward(f frame.Frame, data []byte) bool {
 	hub := p.server.hub
 	m := p.whom(f)
+	to := hub.target(m, p.now)
+	// It is looked for afterwards: a login that takes over has what was not reported wait,
+	// and then can be found.
 	if p.run.deliveries.keeps(m) {
 		return p.keepFor(m, p.kept(f, data))
 	}
-	for to := hub.target(m, p.now); to != nil; {
+	for to != nil {
 		text := data
 		if f.Headers != nil && !to.agreed {
 			text = f.AppendPlain(nil, data)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,73 +117,6 @@ func TestLostLinkWithoutDisk(t *testing.T) {
 	}
 }
 
-// Reports that make no sense do no harm.
-func TestHostileReports(t *testing.T) {
-	server := startServer(t, dirConfig(t))
-	sender, receiver := login(t, server.addr, "sender"), agreedPeer(t, server.addr, "receiver")
-	report := func(content string) { receiver.write(frameOf("receiver", "server", "report", content)) }
-	junk := []string{
-		`{"received": 18446744073709551615, "handled": [[0, 18446744073709551615], [5, 1], [18446744073709551615, 18446744073709551615]]}`,
-		`{"received": -1}`, `[]`, `"x"`, `{"handled": [[1]]}`, `{"failed": [{"number": 0, "error": "offline"}]}`, `{"failed": [{"number": "x"}]}`, `{"failed": [[1, "x", "y"]]}`, `{"failed": [[]]}`, `{"failed": [null]}`,
-	}
-	heard := collect(sender, crosscomm.ListenerOptions{})
-	reportAll := func() { // and waits until the server has them
-		for _, content := range junk {
-			report(content)
-		}
-		receiver.write(frameOf("receiver", "sender", "text", `"done"`))
-		testkit.Receive(t, heard)
-	}
-	reportAll()
-	told := make(chan error, 1)
-	go func() {
-		told <- sender.SendMessage(context.Background(), "x", crosscomm.TypeText, "receiver", crosscomm.Handled)
-	}()
-	receiver.readType("text")
-	report(`{"received": 1}`)
-	report(`{"failed": [{"number": 1, "error": "listener_error", "reason": "` + strings.Repeat("é", 2000) + `"}]}`)
-	err := <-told
-	if !errors.Is(err, crosscomm.ErrListener) || len(err.Error()) > 1000 {
-		t.Error(err)
-	}
-	reportAll()
-	go func() {
-		told <- sender.SendMessage(context.Background(), "y", crosscomm.TypeText, "receiver", crosscomm.Handled)
-	}()
-	receiver.readType("text")
-	report(`{"received": 18446744073709551615, "handled": [[0, 18446744073709551615]]}`)
-	if err := <-told; err != nil {
-		t.Error(err)
-	}
-}
-
-// What is wrong with a message that wants a receipt is refused, and the connection stays.
-func TestBadHeaders(t *testing.T) {
-	server := startServer(t, crosscomm.Config{})
-	sender := agreedPeer(t, server.addr, "sender")
-	receiver := agreedPeer(t, server.addr, "receiver")
-	for _, headers := range []string{`{"delivery": "soon"}`, `{"delivery": 1}`, `{"delivery": null}`, `{"request": "yes"}`, `{"reply_to": 1}`, `{"timeout_ms": "x"}`, `{"x": NaN}`} {
-		sender.write(strings.Replace(frameOf("sender", "receiver", "text", `"bad"`), `null}`, `null, "headers": `+headers+`}`, 1))
-	}
-	sender.write(strings.Replace(tracked("sender", "receiver", "x", "bad", "handled"), `"x"`, `5`, 1))
-	sender.write(strings.Replace(tracked("sender", "receiver", "x", "bad", "handled"), `"x"`, `"`+strings.Repeat("x", 600)+`"`, 1))
-	plain := loginRaw(t, server.addr, "plain")
-	plain.write(tracked("plain", "receiver", "x", "bad", "handled"))
-	// Names count as they are written, and unknown ones pass.
-	sender.write(strings.Replace(frameOf("sender", "receiver", "text", `"good"`), `null}`, `null, "headers": {"Delivery": 1, "x": {}}}`, 1))
-	if got := receiver.readType("text"); !strings.Contains(got, `"good"`) || !strings.Contains(got, `"headers": {"Delivery": 1, "x": {}}`) {
-		t.Errorf("got %s", got)
-	}
-	testkit.Eventually(t, "ten are refused", func() bool { return server.Stats().Refused == 10 })
-	// And are cut off for a plain receiver, alone and among others.
-	for _, to := range []string{"plain", "all"} {
-		sender.write(strings.Replace(frameOf("sender", to, "text", `"good"`), `null}`, `null, "headers": {"x": {}}}`, 1))
-		if got := plain.readType("text"); got != frameOf("sender", to, "text", `"good"`) {
-			t.Errorf("got %s", got)
-		}
-	}
-}
-
 // A plain peer that answers no ping gets what there is room for, again when it comes
 // again, and nothing is lost.
 func TestPlainPeerWithoutPongs(t *testing.T) {
@@ -268,6 +202,64 @@ func TestQueuedBroadcasts(t *testing.T) {
 	}
 }
 
+// What the server itself sends to all waits like what others do.
+func TestOwnQueuedBroadcasts(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues = crosscomm.Queues{Broadcasts: true, Clients: []string{"away"}}
+	server := startServer(t, cfg)
+	there := loginRaw(t, server.addr, "there")
+	go there.discard()
+	if err := server.SendMessage(testContext(t), "1", crosscomm.TypeText, crosscomm.All); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := server.Deliver(testContext(t), "2", crosscomm.TypeText, crosscomm.All, crosscomm.Written); err != nil || r.Receivers != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	away := loginRaw(t, server.addr, "away")
+	away.patience = 5 * time.Second
+	for _, want := range []string{"1", "2"} {
+		if got := away.readType("text"); !strings.Contains(got, `"content":"`+want+`"`) {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// A client that comes or goes while a message to all is on its way gets that.
+func TestLoginDuringBroadcasts(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.Queues = crosscomm.Queues{Broadcasts: true, Clients: []string{"guest"}}
+	server := startServer(t, cfg)
+	for i := range 200 {
+		p := loginRaw(t, server.addr, fmt.Sprint("idle", i))
+		go p.discard()
+	}
+	guest := loginRaw(t, server.addr, "guest")
+	sender := login(t, server.addr, "sender")
+	ctx, cancel := context.WithCancel(testContext(t))
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_ = sender.SendMessage(ctx, fmt.Sprint(i), crosscomm.TypeText, crosscomm.All)
+		}
+	})
+	defer sending.Wait()
+	defer cancel()
+	next := 0
+	for range 200 {
+		// On one connection, so that nothing is lost with it.
+		guest.write(frameOf("guest", "server", "logout", "{}"))
+		guest.write(frameOf("guest", "server", "login", "{}"))
+		for range 10 {
+			_, text, _ := strings.Cut(guest.readType("text"), `"content":"`)
+			var n int
+			if _, err := fmt.Sscanf(text, "%d", &n); err != nil || n > next {
+				t.Fatalf("%d comes before %d, %v", n, next, err)
+			}
+			next = max(next, n+1) // some come again
+		}
+	}
+}
+
 // With Unread, what went to a connection from which nothing is read any more, and of which
 // nobody has noticed yet, comes on the next one: from plain senders and the server itself.
 func TestUnreadComesAgain(t *testing.T) {
@@ -335,6 +327,47 @@ func TestSilentClientsQueue(t *testing.T) {
 		if got := testkit.Receive(t, texts); !strings.Contains(got, fmt.Sprintf(`"content":"%d"`, i)) {
 			t.Errorf("message %d is %s", i, got)
 		}
+	}
+}
+
+// A client that was silent while it works on a message gets what has waited meanwhile
+// when it gives a sign of life, and not only when that message is done.
+func TestSilentClientAtWork(t *testing.T) {
+	cfg := dirConfig(t)
+	cfg.HeartbeatInterval, cfg.HeartbeatTimeout = 20*time.Millisecond, 100*time.Millisecond
+	server := startServer(t, cfg)
+	sender := newClient(t, server.addr, "sender", crosscomm.Config{HeartbeatInterval: 10 * time.Millisecond})
+	if err := sender.Login(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	silent := agreedPeer(t, server.addr, "silent")
+	texts := make(chan string, 100)
+	go func() { // reads, and answers pings
+		for {
+			_, data, err := silent.ReadMessage()
+			if err != nil {
+				return
+			}
+			texts <- string(data)
+		}
+	}()
+	send := func(text string) {
+		if err := sender.SendMessage(testContext(t), text, crosscomm.TypeText, "silent", crosscomm.Accepted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("long work")
+	testkit.Receive(t, texts)
+	testkit.Eventually(t, "it has timed out", func() bool { return len(server.GetOnlineClients()) == 1 })
+	send("meanwhile")
+	silent.write(frameOf("silent", "server", "heartbeat", "{}"))
+	select {
+	case got := <-texts:
+		if !strings.Contains(got, "meanwhile") {
+			t.Errorf("got %s", got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it gets nothing more before it has reported the first message")
 	}
 }
 

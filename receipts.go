@@ -2,8 +2,10 @@ package crosscomm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/crosscomm/crosscomm-go/internal/frame"
@@ -111,7 +113,7 @@ func appendReceipt(dst []byte, notices []notice) []byte {
 // content of a typeReport. Their numbers begin with 1.
 type report struct {
 	Received uint64          `json:"received"`
-	Handled  [][2]uint64     `json:"handled,omitempty"` // first and last ones
+	Handled  [][2]uint64     `json:"handled,omitempty"` // first and last ones; at a server by the first ones
 	Failed   []reportFailure `json:"failed,omitempty"`
 }
 
@@ -154,6 +156,7 @@ func parseAnyReport(content []byte) (r report, err error) {
 	if err := json.Unmarshal(content, &r); err != nil {
 		return report{}, fmt.Errorf("the report is malformed: %w", err)
 	}
+	slices.SortFunc(r.Handled, func(a, b [2]uint64) int { return cmp.Compare(a[0], b[0]) })
 	for i, f := range r.Failed {
 		switch f.Error {
 		case failedUnheard, failedListener, failedTooLarge, failedReply, failedExpired:

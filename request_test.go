@@ -100,6 +100,29 @@ func TestRequestIsCancelled(t *testing.T) {
 	}
 }
 
+// A request that has expired long before its time tells so at once.
+func TestRequestExpiresEarly(t *testing.T) {
+	server := startServer(t, crosscomm.Config{})
+	caller, robot := login(t, server.addr, "caller"), agreedPeer(t, server.addr, "robot")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	told := make(chan error, 1)
+	go func() {
+		_, err := caller.Request(ctx, "x", crosscomm.TypeText, "robot")
+		told <- err
+	}()
+	robot.readType("text")
+	robot.write(frameOf("robot", "server", "report", `{"received": 1, "failed": [{"number": 1, "error": "expired"}]}`))
+	select {
+	case err := <-told:
+		if !errors.Is(err, crosscomm.ErrExpired) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the end of the hour")
+	}
+}
+
 // Only the first reply counts, nobody replies for another, and a message is no request.
 func TestReplyRules(t *testing.T) {
 	server := startServer(t, crosscomm.Config{})

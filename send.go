@@ -89,21 +89,13 @@ func (srv *server) send(ctx context.Context, data []byte, to string) error {
 	switch to {
 	case ServerID: // nobody hears himself
 	case All:
-		var behind []*member
-		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, p *peer) bool {
-			if m.waiting.Load() {
-				behind = append(behind, m)
-				return true
-			}
-			return len(data) <= p.takes && srv.tell(p, data)
-		})
-		srv.keepForAll(ctx, data, behind)
+		srv.broadcast(ctx, data)
 	default:
 		m := srv.hub.member([]byte(to))
-		if run := srv.running(); run != nil && run.deliveries.keeps(m) {
+		p := srv.hub.target(m, srv.hub.now())
+		if run := srv.running(); run != nil && run.deliveries.keeps(m) { // after target, as in peer.forward
 			return srv.keep(ctx, data, m, to)
 		}
-		p := srv.hub.target(m, srv.hub.now())
 		if p != nil && len(data) > p.takes {
 			return tooLarge(len(data), "the receiver", p.takes)
 		}
@@ -112,6 +104,28 @@ func (srv *server) send(ctx context.Context, data []byte, to string) error {
 		}
 	}
 	return nil
+}
+
+// broadcast brings a frame for which nobody waits to all who are there, and has it wait for
+// the others, if that is wanted.
+func (srv *server) broadcast(ctx context.Context, data []byte) {
+	run := srv.running()
+	if run == nil {
+		return // nobody is there
+	}
+	there := run.deliveries.newReached(nil)
+	var behind []*member
+	srv.hub.broadcast(nil, srv.hub.now(), func(m *member, p *peer) bool {
+		done := true
+		if m.waiting.Load() {
+			behind = append(behind, m)
+		} else {
+			done = len(data) > p.takes || srv.tell(p, data) // it would not fit later, either
+		}
+		there.add(m, done)
+		return done
+	})
+	srv.keepForAll(ctx, data, append(behind, srv.hub.missed(there)...))
 }
 
 // errMayArrive is for a message of which it is not known whether it was sent.

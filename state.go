@@ -164,6 +164,7 @@ func (f *stateFile) setAside(reason error) {
 func (f *stateFile) keep(ctx context.Context, h *hub) {
 	unsaved := false
 	var pause <-chan time.Time // not nil after a write, until the next may begin
+	var soonest time.Time      // when that may be for who is new
 	for {
 		changed := h.changed
 		if pause != nil {
@@ -182,21 +183,24 @@ func (f *stateFile) keep(ctx context.Context, h *hub) {
 			return
 		case <-changed:
 			unsaved = true
+		case <-h.strange:
+			// Who is new should be known also after a kill: messages wait for it then.
+			unsaved = true
+			if pause != nil {
+				pause = time.After(time.Until(soonest))
+			}
 		case <-pause:
 			pause = nil
 		}
 		if unsaved && pause == nil {
 			start := time.Now()
 			unsaved = !f.save(h)
-			wait := stateInterval
-			if !unsaved {
-				wait = 10 * time.Since(start)
-				// Who is new should be known also after a kill: messages wait for it then.
-				if !h.hasNew.Swap(false) {
-					wait = max(wait, stateInterval)
-				}
+			wait := 10 * time.Since(start)
+			if unsaved {
+				wait = stateInterval
 			}
-			pause = time.After(wait)
+			soonest = time.Now().Add(wait)
+			pause = time.After(max(wait, stateInterval))
 		}
 	}
 }

@@ -59,6 +59,7 @@ func (p *peer) bring(m *member, l *letter) (why failure) {
 	if toDisk && !office.store.HasRoom() {
 		p.link.Flush() // before it is waited
 		p.awaitDisk(office.store)
+		p.now = p.server.hub.now() // the flush has ended the burst, and time has passed
 	}
 	return why
 }
@@ -83,17 +84,20 @@ func (p *peer) awaitDisk(store *backlog.Store) {
 func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers int) {
 	s.group = p.run.deliveries.newBroadcast(s)
 	shared := bytes.Clone(data)
+	there := p.run.deliveries.newReached(p.member)
 	receivers = p.server.hub.broadcast(p, p.now, func(m *member, _ *peer) bool {
 		s.group.add()
-		if why := p.bring(m, newLetter(s, shared, false)); why != "" {
+		why := p.bring(m, newLetter(s, shared, false))
+		there.add(m, why != failedOffline)
+		if why != "" {
 			p.server.stats.undelivered.Add(1)
-			s.group.end(Sent, true)
+			s.group.end(Sent, true) // it was not taken
 			return false
 		}
 		return true
 	})
 	s.group.close()
-	p.keepForAbsent(f, data)
+	p.keepForAbsent(f, data, there)
 	p.dispatch(data, f)
 	return receivers
 }
@@ -163,14 +167,15 @@ func (p *peer) keepFor(m *member, kept []byte) bool {
 	return false
 }
 
-// keepForAbsent has a message to all wait for those who are away, if that is wanted.
-func (p *peer) keepForAbsent(f frame.Frame, data []byte) {
-	absent := p.run.deliveries.absent(p.now)
-	if len(absent) == 0 {
+// keepForAbsent has a message to all wait for those whom it has not reached, if that is
+// wanted. It may be that one of them has come meanwhile.
+func (p *peer) keepForAbsent(f frame.Frame, data []byte, there reached) {
+	missed := p.server.hub.missed(there)
+	if len(missed) == 0 {
 		return
 	}
 	kept := p.kept(f, data)
-	for _, m := range absent {
+	for _, m := range missed {
 		p.keepFor(m, kept)
 	}
 }

@@ -42,7 +42,7 @@ func FuzzHeaders(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q became %q: %v", data, tracked, err)
 		}
-		if with, err := parseHeaders(again); err != nil || with.Delivery == "" || with.QueuedAs != "x1" || with.Request != h.Request || with.ReplyTo != h.ReplyTo || with.Timeout != h.Timeout {
+		if with, err := parseHeaders(again); err != nil || with.Delivery == "" || with != (headers{Delivery: Accepted.String(), QueuedAs: "x1"}) {
 			t.Fatalf("%q became %q, with %+v, %v", data, tracked, with, err)
 		}
 		if got := string(again.AppendPlain(nil, tracked)); string(fr.AppendPlain(nil, data)) != got {

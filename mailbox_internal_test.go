@@ -1,0 +1,91 @@
+package crosscomm
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/crosscomm/crosscomm-go/internal/testkit"
+)
+
+// What comes for a client while that gives back what it has not reported goes to disk
+// behind that, so that a server which is killed then has not the later messages alone.
+func TestGivenBackIsSavedFirst(t *testing.T) {
+	svc, err := New(Config{Role: Server, DataDir: t.TempDir(), NoStateFile: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- svc.Serve(ctx, l) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	dialer := websocket.Dialer{Subprotocols: []string{subprotocol}}
+	conn, _, err := dialer.Dial("ws://"+l.Addr().String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	frameTo := func(to string, kind MsgType, content string) []byte {
+		m := Message{MsgID: content, FromClientID: "c", ToClientID: to, MsgType: kind, Content: []byte(content)}
+		return m.AppendFrame(nil)
+	}
+	if err := conn.WriteMessage(websocket.TextMessage, frameTo(ServerID, TypeLogin, "{}")); err != nil {
+		t.Fatal(err)
+	}
+	hub := svc.server.hub
+	testkit.Eventually(t, "it has logged in", func() bool { return hub.isPresent("c") })
+	office := svc.server.running().deliveries
+	m := hub.member([]byte("c"))
+	var n notices
+	bring := func(i int) {
+		t.Helper()
+		if why, _ := office.bring(m, newLetter(sender{}, frameTo("c", TypeText, fmt.Sprint(i)), true), nil, &n); why != "" {
+			t.Fatal(why)
+		}
+	}
+	for i := range 3 {
+		bring(i)
+	}
+	office.mailboxOf(m).detach(m.peer.Load(), &n) // and before n is sent
+	bring(3)
+	if err := office.store.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := office.store.Load("c", 0, 10, 1<<20)
+	if err != nil || len(kept) != 4 {
+		t.Errorf("%d messages are on disk, %v", len(kept), err)
+	}
+	n.send(svc.server, nil)
+}
+
+// What is dropped from disk while it is on its way, and is lost with the connection then,
+// fails: nothing has it any more.
+func TestDroppedOnItsWay(t *testing.T) {
+	from := &member{id: "a"}
+	l := &letter{sender: sender{from: from, msgID: []byte(`"m"`), want: Handled}, keep: true, sent: true, saving: true, saved: true, seq: 7}
+	b := &mailbox{to: new(peer), office: &deliveries{hub: newHub(&Service{})}}
+	b.letters.Push(sentLetter{letter: l, number: 1})
+	var n notices
+	if b.dropped(8, &n) || !b.dropped(7, &n) {
+		t.Error("the wrong one is known")
+	}
+	if l.told {
+		t.Error("it has failed, and may yet be handled")
+	}
+	l.saving = false // there is no store to delete it from
+	if b.leave(&n); !l.told || len(n.of) != 1 || n.of[0].list.notices[0].failure != failedOffline {
+		t.Errorf("it was lost, and its sender is told %+v", n.of)
+	}
+}
