@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crosscomm/crosscomm-go/internal/backlog"
+	"github.com/crosscomm/crosscomm-go/internal/dedup"
 	"github.com/crosscomm/crosscomm-go/internal/fifo"
 	"github.com/crosscomm/crosscomm-go/internal/frame"
 )
@@ -442,6 +443,32 @@ func (b *mailbox) writeGiven() {
 		b.write(l)
 	}
 	b.given = nil
+}
+
+// cancel gives up a request that waits for the client, which is nil if none is known, and
+// reports whether there is one.
+func (m *member) cancel(from *member, msgID []byte, n *notices) bool {
+	if m == nil {
+		return false
+	}
+	b := m.mailbox.Load()
+	return b != nil && b.cancel(from, msgID, n)
+}
+
+// cancel gives up a request that is on disk behind others, and reports whether there is
+// one. If load has just read it, sendLoaded does not find it any more.
+func (b *mailbox) cancel(from *member, msgID []byte, n *notices) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for seq, l := range b.behind {
+		if l.group == nil && l.from == from && l.key == dedup.Of(msgID) {
+			delete(b.behind, seq)
+			n.fail(l, failedExpired, "it was cancelled")
+			b.office.store.Delete(b.member.id, []uint64{seq}, nil)
+			return true
+		}
+	}
+	return false
 }
 
 // dropped is called when a letter is on disk no longer, since it was too old or newer ones

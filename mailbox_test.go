@@ -222,6 +222,46 @@ func TestRequestBehindDisk(t *testing.T) {
 	}
 }
 
+// A request that is cancelled while it waits behind others is not carried out.
+func TestCancelledBehindDisk(t *testing.T) {
+	for _, who := range []string{"a client", "the server"} {
+		t.Run(who, func(t *testing.T) {
+			server := startServer(t, dirConfig(t))
+			caller := server.Service
+			if who == "a client" {
+				caller = login(t, server.addr, "caller")
+			}
+			slow := agreedPeer(t, server.addr, "slow")
+			fillWindow(t, server, "slow")
+			ctx, cancel := context.WithCancel(t.Context())
+			told := make(chan error, 1)
+			go func() {
+				_, err := caller.Request(ctx, "request", crosscomm.TypeText, "slow")
+				told <- err
+			}()
+			testkit.Eventually(t, "it waits", func() bool { return server.Stats().Kept == 1002 })
+			cancel()
+			if err := testkit.Receive(t, told); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			// What a client sends comes behind the cancellation.
+			if err := caller.SendMessage(testContext(t), "after it", crosscomm.TypeText, "slow"); err != nil {
+				t.Fatal(err)
+			}
+			for n := 1; ; n++ {
+				text := slow.readType("text")
+				if strings.Contains(text, `"request":true`) {
+					t.Error("the request has come")
+				}
+				if strings.Contains(text, "after it") {
+					return
+				}
+				slow.write(frameOf("slow", "server", "report", fmt.Sprintf(`{"received": %d, "handled": [[%d, %d]]}`, n, n, n)))
+			}
+		})
+	}
+}
+
 // What waits only because others are in front of it has failed when it is dropped for
 // newer messages.
 func TestDroppedBehindDisk(t *testing.T) {

@@ -124,9 +124,14 @@ func (s *Service) cancelRequest(msgID, to string) {
 	}
 	data := s.newFrame(typeCancel, to, content)
 	if s.server != nil {
-		if p := s.server.hub.peerOf(to); p != nil && p.agreed {
-			s.server.tell(p, data)
+		var n notices
+		m := s.server.hub.member([]byte(to))
+		if !m.cancel(nil, frame.AppendString(nil, msgID), &n) {
+			if p := s.server.hub.peerOf(to); p != nil && p.agreed {
+				s.server.tell(p, data)
+			}
 		}
+		n.send(s.server, nil)
 		return
 	}
 	if run := s.client.lastRun(); run != nil {
@@ -134,6 +139,15 @@ func (s *Service) cancelRequest(msgID, to string) {
 			_ = current.link.Send(data)
 		}
 	}
+}
+
+// cancelledID returns the msg_id of a request that is cancelled, as JSON text.
+func cancelledID(f frame.Frame) ([]byte, error) {
+	var c cancelContent
+	if err := json.Unmarshal(f.Content, &c); err != nil {
+		return nil, fmt.Errorf("the cancellation is malformed: %w", err)
+	}
+	return frame.AppendString(nil, c.MsgID), nil
 }
 
 // replies are the requests of a Service that wait for theirs. The zero value is ready.
@@ -306,14 +320,13 @@ func (in *inquiries) begin(s *Service, how delivery, f frame.Frame, h headers) d
 
 // cancelled is called for a typeCancel.
 func (in *inquiries) cancelled(f frame.Frame) error {
-	var c cancelContent
-	if err := json.Unmarshal(f.Content, &c); err != nil {
-		return fmt.Errorf("the cancellation is malformed: %w", err)
+	msgID, err := cancelledID(f)
+	if err != nil {
+		return err
 	}
-	key := dedup.Of(f.From, frame.AppendString(nil, c.MsgID))
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if cancel := in.cancel[key]; cancel != nil {
+	if cancel := in.cancel[dedup.Of(f.From, msgID)]; cancel != nil {
 		cancel(errCancelled)
 	}
 	return nil

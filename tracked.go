@@ -135,7 +135,8 @@ func (p *peer) dispatchTracked(s sender, f frame.Frame, data []byte, h headers) 
 	svc.dispatch(how, data, f)
 }
 
-// passCancel brings a cancellation to who works on the request.
+// passCancel brings a cancellation to who works on the request, unless that still waits
+// on disk: then it comes no further.
 func (p *peer) passCancel(f frame.Frame, data []byte) {
 	if string(f.To) == ServerID {
 		if err := p.server.s.inquiries.cancelled(f); err != nil {
@@ -144,6 +145,14 @@ func (p *peer) passCancel(f frame.Frame, data []byte) {
 		return
 	}
 	m := p.whom(f)
+	msgID, err := cancelledID(f)
+	if err != nil {
+		p.refuse(err)
+		return
+	}
+	if m.cancel(p.member, msgID, &p.notices) {
+		return
+	}
 	if to := p.server.hub.target(m, p.now); to != nil && to.agreed && p.fits(m, to, len(data)) {
 		out := p.link.NewFrame(data)
 		p.server.forward(to, &out, p)
