@@ -49,6 +49,16 @@ func (b *broadcast) close() {
 	b.countOff()
 }
 
+// countOff gives up mu.
+func (b *broadcast) countOff() {
+	b.left--
+	last, counts := b.left == 0, b.counts
+	b.mu.Unlock()
+	if last {
+		b.tell(counts)
+	}
+}
+
 // reached are the clients that a message to all need not wait for. A nil one notes
 // nothing.
 type reached map[*member]bool
@@ -66,14 +76,4 @@ func (d *deliveries) newReached(sender *member) reached {
 		return nil
 	}
 	return reached{sender: true}
-}
-
-// countOff gives up mu.
-func (b *broadcast) countOff() {
-	b.left--
-	last, counts := b.left == 0, b.counts
-	b.mu.Unlock()
-	if last {
-		b.tell(counts)
-	}
 }

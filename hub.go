@@ -15,10 +15,10 @@ import (
 // them. It is the only place that does; what is tracked or waits goes through
 // mailboxes.
 type hub struct {
-	s       *Service
-	epoch   time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps
-	changed chan struct{} // holds a token if states() has changed
-	strange chan struct{} // holds a token if clients have come that were not known
+	s         *Service
+	epoch     time.Time     // what lastSeen counts from, by the monotonic clock: presence must not follow the wall clock when that jumps
+	changed   chan struct{} // holds a token if states() has changed
+	strangers chan struct{} // holds a token if clients have come that were not known
 
 	// everybody is connected as a list, which is replaced and never changed; nil
 	// after a change, until somebody needs it. It is set with mu locked, if only
@@ -64,7 +64,7 @@ type member struct {
 }
 
 func newHub(s *Service) *hub {
-	h := &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), strange: make(chan struct{}, 1), members: map[string]*member{}, connected: map[string]*member{}}
+	h := &hub{s: s, epoch: time.Now(), changed: make(chan struct{}, 1), strangers: make(chan struct{}, 1), members: map[string]*member{}, connected: map[string]*member{}}
 	h.presence.hub = h
 	return h
 }
@@ -180,7 +180,7 @@ func (h *hub) memberFor(id string) *member {
 		m = &member{id: id}
 		h.members[id] = m
 		select {
-		case h.strange <- struct{}{}:
+		case h.strangers <- struct{}{}:
 		default:
 		}
 	}

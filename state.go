@@ -183,7 +183,7 @@ func (f *stateFile) keep(ctx context.Context, h *hub) {
 			return
 		case <-changed:
 			unsaved = true
-		case <-h.strange:
+		case <-h.strangers:
 			// Who is new should be known also after a kill: messages wait for it then.
 			unsaved = true
 			if pause != nil {
