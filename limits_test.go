@@ -519,6 +519,9 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 	for _, request := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET /_crosscomm/ HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n"} {
 		conn := dialTCP(t, server.addr)
+		if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // or it would be megabytes until nobody reads
+			t.Fatal(err)
+		}
 		_ = conn.SetWriteDeadline(time.Now().Add(testkit.Patience))
 		many, err := []byte(strings.Repeat(request, 1000)), error(nil)
 		for err == nil {
