@@ -74,7 +74,7 @@ endif
 bench-files: ## large and many files against the real pywayne; it fails if a goal is missed
 	go test -run '^$$' -bench Files -benchtime 1x -timeout 20m ./interop/
 
-torture: ## the attacks and faults of ./torture at length, and Python killed 50 times: some 4 hours, 2 of them a soak; SOAK=5m makes that shorter
+torture: ## the attacks and faults of ./torture at length, and Python killed 50 times: some 3 hours, 2 of them a soak; SOAK=5m makes that shorter
 	go test ./interop -v -run '^TestPythonIsKilled$$' -python-kills 50 -timeout 1h
 	go test ./torture -full -v -rss-bound 400000000 -timeout 6h $(if $(SOAK),-soak $(SOAK))
 
