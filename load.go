@@ -60,6 +60,9 @@ func (b *mailbox) load(n *notices) (again bool) {
 	b.mu.Lock()
 	after, to, saves := b.loaded, b.to, b.saves
 	places, bytes := b.roomToLoad()
+	if places > 0 {
+		b.gone = map[uint64]bool{}
+	}
 	b.mu.Unlock()
 	if places == 0 {
 		return false
@@ -72,6 +75,8 @@ func (b *mailbox) load(n *notices) (again bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	gone := b.gone
+	b.gone = nil
 	if b.to != to || b.loaded != after {
 		return true
 	}
@@ -90,7 +95,9 @@ func (b *mailbox) load(n *notices) (again bool) {
 		return false
 	}
 	for _, found := range letters {
-		b.sendLoaded(found, n)
+		if b.loaded = found.seq; !gone[found.seq] {
+			b.sendLoaded(found, n)
+		}
 	}
 	return true
 }
@@ -116,7 +123,6 @@ func (b *mailbox) roomToLoad() (places, bytes int) {
 // sendLoaded sends a letter that was on disk.
 func (b *mailbox) sendLoaded(found loadedLetter, n *notices) {
 	l := found.letter
-	b.loaded = l.seq
 	switch waits := b.behind[l.seq]; {
 	case waits != nil:
 		delete(b.behind, l.seq)

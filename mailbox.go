@@ -53,6 +53,7 @@ type mailbox struct {
 	saves   int                    // how many have ever begun or ended it
 	back    int                    // how many are on their way in front of what is there: until then nothing is loaded
 	behind  map[uint64]*letter     // by seq, those on disk that are given up when the connection ends
+	gone    map[uint64]bool        // by seq, those dropped from disk while it is being read; nil while it is not
 	given   []*letter              // that a connection has given back, and that are about to be written to disk
 	misses  int                    // how often in a row what is on disk could not be read
 	watched bool                   // whether it is looked for letters to save
@@ -477,6 +478,9 @@ func (b *mailbox) cancel(from *member, msgID []byte, n *notices) bool {
 func (b *mailbox) dropped(seq uint64, n *notices) (known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.gone != nil {
+		b.gone[seq] = true
+	}
 	if l := b.behind[seq]; l != nil {
 		delete(b.behind, seq)
 		n.fail(l, failedExpired, "")

@@ -11,9 +11,8 @@ import (
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
-// What comes for a client while that gives back what it has not reported goes to disk
-// behind that, so that a server which is killed then has not the later messages alone.
-func TestGivenBackIsSavedFirst(t *testing.T) {
+// serveOne starts a server with queues on disk, at which the client c has logged in.
+func serveOne(t *testing.T) (*Service, *member) {
 	svc, err := New(Config{Role: Server, DataDir: t.TempDir(), NoStateFile: true})
 	if err != nil {
 		t.Fatal(err)
@@ -22,36 +21,43 @@ func TestGivenBackIsSavedFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- svc.Serve(ctx, l) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	dialer := websocket.Dialer{Subprotocols: []string{subprotocol}}
 	conn, _, err := dialer.Dial("ws://"+l.Addr().String(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	frameTo := func(to string, kind MsgType, content string) []byte {
-		m := Message{MsgID: content, FromClientID: "c", ToClientID: to, MsgType: kind, Content: []byte(content)}
-		return m.AppendFrame(nil)
-	}
-	if err := conn.WriteMessage(websocket.TextMessage, frameTo(ServerID, TypeLogin, "{}")); err != nil {
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.WriteMessage(websocket.TextMessage, frameOfC(ServerID, TypeLogin, "{}")); err != nil {
 		t.Fatal(err)
 	}
 	hub := svc.server.hub
 	testkit.Eventually(t, "it has logged in", func() bool { return hub.isPresent("c") })
+	return svc, hub.member([]byte("c"))
+}
+
+func frameOfC(to string, kind MsgType, content string) []byte {
+	m := Message{MsgID: content, FromClientID: "c", ToClientID: to, MsgType: kind, Content: []byte(content)}
+	return m.AppendFrame(nil)
+}
+
+// What comes for a client while that gives back what it has not reported goes to disk
+// behind that, so that a server which is killed then has not the later messages alone.
+func TestGivenBackIsSavedFirst(t *testing.T) {
+	svc, m := serveOne(t)
 	office := svc.server.running().deliveries
-	m := hub.member([]byte("c"))
 	var n notices
 	bring := func(i int) {
 		t.Helper()
-		if why, _ := office.bring(m, newLetter(sender{}, frameTo("c", TypeText, fmt.Sprint(i)), true), nil, &n); why != "" {
+		if why, _ := office.bring(m, newLetter(sender{}, frameOfC("c", TypeText, fmt.Sprint(i)), true), nil, &n); why != "" {
 			t.Fatal(why)
 		}
 	}
@@ -60,7 +66,7 @@ func TestGivenBackIsSavedFirst(t *testing.T) {
 	}
 	office.mailboxOf(m).detach(m.peer.Load(), &n) // and before n is sent
 	bring(3)
-	if err := office.store.Sync(ctx); err != nil {
+	if err := office.store.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := office.store.Load("c", 0, 10, 1<<20)
@@ -87,5 +93,47 @@ func TestDroppedOnItsWay(t *testing.T) {
 	l.saving = false // there is no store to delete it from
 	if b.leave(&n); !l.told || len(n.of) != 1 || n.of[0].list.notices[0].failure != failedOffline {
 		t.Errorf("it was lost, and its sender is told %+v", n.of)
+	}
+}
+
+// What is dropped from disk while it is being read there does not come: its sender was
+// told that it has expired.
+func TestDroppedWhileItIsRead(t *testing.T) {
+	svc, m := serveOne(t)
+	office, hub, p := svc.server.running().deliveries, svc.server.hub, m.peer.Load()
+	b := office.mailboxOf(m)
+	var n notices
+	b.detach(p, &n)
+	for i := range 2 {
+		s := sender{from: m, msgID: []byte(`"m"`), want: Handled}
+		if why, _ := office.bring(m, newLetter(s, frameOfC("c", TypeText, fmt.Sprint(i)), true), nil, &n); why != "" {
+			t.Fatal(why)
+		}
+	}
+	if err := office.store.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	hub.mu.Lock() // with it the senders of what is read are looked for
+	b.attach(p, &n)
+	go func() {
+		defer close(done)
+		var n notices
+		b.load(&n)
+	}()
+	testkit.Eventually(t, "it is being read", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.gone != nil
+	})
+	if b.dropped(1, &n) {
+		t.Error("one that is only on disk is known")
+	}
+	hub.mu.Unlock()
+	<-done
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if sent := b.letters.All(); len(sent) != 1 || sent[0].letter.seq != 2 {
+		t.Errorf("%d letters were sent", len(sent))
 	}
 }
