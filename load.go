@@ -90,7 +90,7 @@ func (b *mailbox) load(n *notices) (again bool) {
 			return true // one may have got there after it was looked
 		}
 		if b.saving == 0 { // else what is being saved has it called again
-			b.setOnDisk(false)
+			b.endOnDisk(n)
 		}
 		return false
 	}
@@ -148,9 +148,16 @@ func (b *mailbox) cannotLoad(err error, n *notices) {
 	givenUp := b.misses >= mostMisses
 	if givenUp {
 		b.misses, b.loaded = 0, b.office.seq.Load()
-		b.setOnDisk(false)
+		b.endOnDisk(n)
 	}
 	n.misses = append(n.misses, miss{b, err, givenUp})
+}
+
+// endOnDisk is called when nothing more comes from disk. What was to come from there all
+// the same is damaged, or too old.
+func (b *mailbox) endOnDisk(n *notices) {
+	b.setOnDisk(false)
+	b.giveUp(nil, failedExpired, "it cannot be read from disk", n)
 }
 
 // miss is that what is on disk for a client could not be read.

@@ -2,6 +2,8 @@ package crosscomm
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -385,13 +387,7 @@ func (b *mailbox) detach(p *peer, n *notices) {
 func (b *mailbox) leave(n *notices) {
 	b.to = nil
 	b.asked.stop()
-	var lost []uint64 // seqs of those on disk that nobody shall have later
-	giveUp := func(l *letter) {
-		n.fail(l, failedOffline, "its connection was lost")
-		if l.saving {
-			lost = append(lost, l.seq)
-		}
-	}
+	var lost []*letter
 	first := true
 	for b.letters.Len() > 0 {
 		l := b.pop()
@@ -400,7 +396,7 @@ func (b *mailbox) leave(n *notices) {
 		}
 		l.sent = false
 		if !l.keep {
-			giveUp(l)
+			lost = append(lost, l)
 			continue
 		}
 		if first {
@@ -416,18 +412,29 @@ func (b *mailbox) leave(n *notices) {
 			b.back++
 		}
 	}
-	for _, l := range b.behind {
-		giveUp(l)
-	}
-	b.behind = nil
-	if len(lost) > 0 {
-		b.office.store.Delete(b.member.id, lost, nil)
-	}
+	b.giveUp(lost, failedOffline, "its connection was lost", n)
 	if len(b.given) > 0 {
 		n.saves = append(n.saves, b)
 	}
 	if !first {
 		b.setOnDisk(true)
+	}
+}
+
+// giveUp has letters fail, and with them those that are on disk only because others are,
+// or were, in front of them. Nobody shall have any of them later.
+func (b *mailbox) giveUp(lost []*letter, why failure, reason string, n *notices) {
+	lost = slices.AppendSeq(lost, maps.Values(b.behind))
+	b.behind = nil
+	var onDisk []uint64
+	for _, l := range lost {
+		n.fail(l, why, reason)
+		if l.saving {
+			onDisk = append(onDisk, l.seq)
+		}
+	}
+	if len(onDisk) > 0 {
+		b.office.store.Delete(b.member.id, onDisk, nil)
 	}
 }
 

@@ -2,12 +2,14 @@ package crosscomm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"testing"
 
 	"github.com/gorilla/websocket"
 
+	"github.com/crosscomm/crosscomm-go/internal/backlog"
 	"github.com/crosscomm/crosscomm-go/internal/testkit"
 )
 
@@ -135,5 +137,49 @@ func TestDroppedWhileItIsRead(t *testing.T) {
 	defer b.mu.Unlock()
 	if sent := b.letters.All(); len(sent) != 1 || sent[0].letter.seq != 2 {
 		t.Errorf("%d letters were sent", len(sent))
+	}
+}
+
+// What waits behind others on disk has failed when nothing comes from there any more: else
+// a message to all would never be told of, nor a request.
+func TestLostOnDisk(t *testing.T) {
+	for what, lose := range map[string]func(*backlog.Store) error{
+		"it is gone":        func(s *backlog.Store) error { s.Delete("c", []uint64{1}, nil); return s.Sync(t.Context()) },
+		"it cannot be read": (*backlog.Store).Close,
+	} {
+		t.Run(what, func(t *testing.T) {
+			svc, err := New(Config{Role: Server, DataDir: t.TempDir(), NoStateFile: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			office, err := svc.server.openDeliveries()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer office.close()
+			hub := svc.server.hub
+			m := hub.memberFor("c")
+			m.peer.Store(&peer{agreed: true, takes: 1 << 20})
+			m.lastSeen.Store(hub.now())
+			b := office.mailboxOf(m)
+			b.setOnDisk(true)
+			told := false
+			all := newBroadcast(func(r Receipt) { told = r.Failed == 1 })
+			all.add()
+			all.close()
+			var n notices
+			if why, toDisk := b.put(newLetter(sender{from: m, want: Handled, group: all}, frameOfC("c", TypeText, "x"), false), nil, &n); why != "" || !toDisk {
+				t.Fatal(why, toDisk)
+			}
+			if err := errors.Join(office.store.Sync(t.Context()), lose(office.store)); err != nil {
+				t.Fatal(err)
+			}
+			for range mostMisses {
+				b.load(&n)
+			}
+			if b.onDisk || len(b.behind) > 0 || !told {
+				t.Errorf("%d letters are waited for, and the sender was told: %v", len(b.behind), told)
+			}
+		})
 	}
 }
