@@ -244,8 +244,8 @@ func (o *outgoing) begin(key dedup.Key, now int64) (place uint64, what *notice) 
 	return o.window.Add(key, now, decision{}), nil
 }
 
-// decide notes what the sender is told, and reports whether that is so: what it was told
-// before holds. Of a message that is on disk, and may be on its way or have been handled
+// decide notes what the sender is told, and reports whether that is so: another answer
+// that it was given before holds. Of a message that is on disk, and may be on its way or have been handled
 // without its being known, there may be more than one outcome.
 func (o *outgoing) decide(s *sender, what notice) bool {
 	o.mu.Lock()
@@ -260,10 +260,12 @@ func (o *outgoing) decide(s *sender, what notice) bool {
 	if !ok {
 		return true
 	}
-	if *d != (decision{}) {
+	before := *d
+	*d = decision{uint8(what.stage), what.failure.code(), what.counts != nil}
+	if before != (decision{}) && before != *d {
+		*d = before
 		return false
 	}
-	*d = decision{uint8(what.stage), what.failure.code(), what.counts != nil}
 	if d.counted {
 		if o.counts == nil {
 			o.counts = dedup.New[*Receipt](maxRemembered, rememberFor)
