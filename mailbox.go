@@ -53,7 +53,7 @@ type mailbox struct {
 	loaded  uint64                 // the seq up to which none of those has one
 	saving  int                    // how many letters are on their way to the disk
 	saves   int                    // how many have ever begun or ended it
-	back    int                    // how many are on their way in front of what is there: until then nothing is loaded
+	back    int                    // how many are on their way in front of what is there, or are being deleted there: until then nothing is loaded
 	behind  map[uint64]*letter     // by seq, those on disk that are given up when the connection ends
 	gone    map[uint64]bool        // by seq, those dropped from disk while it is being read; nil while it is not
 	given   []*letter              // that a connection has given back, and that are about to be written to disk
@@ -434,7 +434,14 @@ func (b *mailbox) giveUp(lost []*letter, why failure, reason string, n *notices)
 		}
 	}
 	if len(onDisk) > 0 {
-		b.office.store.Delete(b.member.id, onDisk, nil)
+		b.back++ // as long as they are there, they would be read
+		b.office.store.Delete(b.member.id, onDisk, func(error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.back--; b.onDisk {
+				b.office.loadSoon(b)
+			}
+		})
 	}
 }
 

@@ -183,3 +183,42 @@ func TestLostOnDisk(t *testing.T) {
 		})
 	}
 }
+
+// A message to all that is on disk, and has failed since the connection was lost,
+// does not come on the next one, however soon that is there.
+func TestGivenUpDoesNotCome(t *testing.T) {
+	svc, m := serveOne(t)
+	office, p := svc.server.running().deliveries, m.peer.Load()
+	b := office.mailboxOf(m)
+	var n notices
+	b.put(newLetter(sender{}, frameOfC("c", TypeText, "x"), true), nil, &n)
+	b.mu.Lock()
+	b.setOnDisk(true) // as if there was one more
+	b.mu.Unlock()
+	b.put(newLetter(sender{want: Handled, group: newBroadcast(func(Receipt) {})}, frameOfC("c", TypeText, "y"), false), nil, &n)
+	testkit.Eventually(t, "both are on their way, and on disk", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.letters.Len() == 2 && b.letters.All()[0].letter.saved && !b.onDisk
+	})
+	begun, on := make(chan struct{}), make(chan struct{})
+	office.store.Put("other", backlog.Message{Seq: 1}, func(error) {
+		close(begun)
+		<-on // until then nothing is committed
+	})
+	<-begun
+	b.detach(p, &n)
+	b.attach(p, &n)
+	b.load(&n)
+	close(on)
+	testkit.Eventually(t, "all that waits is read", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return !b.onDisk
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if sent := b.letters.Len(); sent != 1 {
+		t.Errorf("%d letters were sent again", sent)
+	}
+}
