@@ -333,10 +333,17 @@ func (h *hub) list(onlyOnline bool) []ClientInfo {
 	return list
 }
 
-// states returns what the state file keeps, sorted by id.
+// states returns what the state file keeps, sorted by id. Whatever was noted as changed
+// before is in it, and is not any more.
 func (h *hub) states() []memberState {
 	at := h.instant()
 	h.mu.RLock()
+	for _, noted := range []chan struct{}{h.changed, h.strangers} {
+		select {
+		case <-noted:
+		default:
+		}
+	}
 	states := make([]memberState, 0, len(h.members))
 	for _, m := range h.members {
 		if m.neverSeen {

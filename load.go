@@ -60,6 +60,9 @@ func (b *mailbox) load(n *notices) (again bool) {
 	b.mu.Lock()
 	after, to, saves := b.loaded, b.to, b.saves
 	places, bytes := b.roomToLoad()
+	if places > 0 {
+		b.gone = map[uint64]bool{}
+	}
 	b.mu.Unlock()
 	if places == 0 {
 		return false
@@ -72,6 +75,8 @@ func (b *mailbox) load(n *notices) (again bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	gone := b.gone
+	b.gone = nil
 	if b.to != to || b.loaded != after {
 		return true
 	}
@@ -85,12 +90,14 @@ func (b *mailbox) load(n *notices) (again bool) {
 			return true // one may have got there after it was looked
 		}
 		if b.saving == 0 { // else what is being saved has it called again
-			b.setOnDisk(false)
+			b.endOnDisk(n)
 		}
 		return false
 	}
 	for _, found := range letters {
-		b.sendLoaded(found, n)
+		if b.loaded = found.seq; !gone[found.seq] {
+			b.sendLoaded(found, n)
+		}
 	}
 	return true
 }
@@ -116,7 +123,6 @@ func (b *mailbox) roomToLoad() (places, bytes int) {
 // sendLoaded sends a letter that was on disk.
 func (b *mailbox) sendLoaded(found loadedLetter, n *notices) {
 	l := found.letter
-	b.loaded = l.seq
 	switch waits := b.behind[l.seq]; {
 	case waits != nil:
 		delete(b.behind, l.seq)
@@ -142,9 +148,16 @@ func (b *mailbox) cannotLoad(err error, n *notices) {
 	givenUp := b.misses >= mostMisses
 	if givenUp {
 		b.misses, b.loaded = 0, b.office.seq.Load()
-		b.setOnDisk(false)
+		b.endOnDisk(n)
 	}
 	n.misses = append(n.misses, miss{b, err, givenUp})
+}
+
+// endOnDisk is called when nothing more comes from disk. What was to come from there all
+// the same is damaged, or too old.
+func (b *mailbox) endOnDisk(n *notices) {
+	b.setOnDisk(false)
+	b.giveUp(nil, failedExpired, "it cannot be read from disk", n)
 }
 
 // miss is that what is on disk for a client could not be read.

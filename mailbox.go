@@ -2,6 +2,8 @@ package crosscomm
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,8 +53,9 @@ type mailbox struct {
 	loaded  uint64                 // the seq up to which none of those has one
 	saving  int                    // how many letters are on their way to the disk
 	saves   int                    // how many have ever begun or ended it
-	back    int                    // how many are on their way in front of what is there: until then nothing is loaded
+	back    int                    // how many are on their way in front of what is there, or are being deleted there: until then nothing is loaded
 	behind  map[uint64]*letter     // by seq, those on disk that are given up when the connection ends
+	gone    map[uint64]bool        // by seq, those dropped from disk while it is being read; nil while it is not
 	given   []*letter              // that a connection has given back, and that are about to be written to disk
 	misses  int                    // how often in a row what is on disk could not be read
 	watched bool                   // whether it is looked for letters to save
@@ -384,13 +387,7 @@ func (b *mailbox) detach(p *peer, n *notices) {
 func (b *mailbox) leave(n *notices) {
 	b.to = nil
 	b.asked.stop()
-	var lost []uint64 // seqs of those on disk that nobody shall have later
-	giveUp := func(l *letter) {
-		n.fail(l, failedOffline, "its connection was lost")
-		if l.saving {
-			lost = append(lost, l.seq)
-		}
-	}
+	var lost []*letter
 	first := true
 	for b.letters.Len() > 0 {
 		l := b.pop()
@@ -399,7 +396,7 @@ func (b *mailbox) leave(n *notices) {
 		}
 		l.sent = false
 		if !l.keep {
-			giveUp(l)
+			lost = append(lost, l)
 			continue
 		}
 		if first {
@@ -415,18 +412,36 @@ func (b *mailbox) leave(n *notices) {
 			b.back++
 		}
 	}
-	for _, l := range b.behind {
-		giveUp(l)
-	}
-	b.behind = nil
-	if len(lost) > 0 {
-		b.office.store.Delete(b.member.id, lost, nil)
-	}
+	b.giveUp(lost, failedOffline, "its connection was lost", n)
 	if len(b.given) > 0 {
 		n.saves = append(n.saves, b)
 	}
 	if !first {
 		b.setOnDisk(true)
+	}
+}
+
+// giveUp has letters fail, and with them those that are on disk only because others are,
+// or were, in front of them. Nobody shall have any of them later.
+func (b *mailbox) giveUp(lost []*letter, why failure, reason string, n *notices) {
+	lost = slices.AppendSeq(lost, maps.Values(b.behind))
+	b.behind = nil
+	var onDisk []uint64
+	for _, l := range lost {
+		n.fail(l, why, reason)
+		if l.saving {
+			onDisk = append(onDisk, l.seq)
+		}
+	}
+	if len(onDisk) > 0 {
+		b.back++ // as long as they are there, they would be read
+		b.office.store.Delete(b.member.id, onDisk, func(error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.back--; b.onDisk {
+				b.office.loadSoon(b)
+			}
+		})
 	}
 }
 
@@ -477,6 +492,9 @@ func (b *mailbox) cancel(from *member, msgID []byte, n *notices) bool {
 func (b *mailbox) dropped(seq uint64, n *notices) (known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.gone != nil {
+		b.gone[seq] = true
+	}
 	if l := b.behind[seq]; l != nil {
 		delete(b.behind, seq)
 		n.fail(l, failedExpired, "")

@@ -244,8 +244,8 @@ func TestCancelledBehindDisk(t *testing.T) {
 			if err := testkit.Receive(t, told); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
-			// What a client sends comes behind the cancellation.
-			if err := caller.SendMessage(testContext(t), "after it", crosscomm.TypeText, "slow"); err != nil {
+			// The server has it behind the cancellation.
+			if err := caller.SendMessage(testContext(t), "after it", crosscomm.TypeText, "slow", crosscomm.Accepted); err != nil {
 				t.Fatal(err)
 			}
 			for n := 1; ; n++ {

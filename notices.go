@@ -95,12 +95,11 @@ func (n *notices) fail(l *letter, why failure, reason string) {
 	n.verdict(&l.sender, notice{msgID: l.msgID, failure: why, reason: limitReason(reason)})
 }
 
-// verdict notes what a sender is told at last.
+// verdict notes what a sender is told at last, unless it was told something else already.
 func (n *notices) verdict(s *sender, what notice) {
-	if s.from != nil {
-		s.from.outgoing.decide(s, what)
+	if s.from == nil || s.from.outgoing.decide(s, what) {
+		n.add(s.from, what)
 	}
-	n.add(s.from, what)
 }
 
 // add notes what the client is told. It copies the msgID.
@@ -245,27 +244,35 @@ func (o *outgoing) begin(key dedup.Key, now int64) (place uint64, what *notice) 
 	return o.window.Add(key, now, decision{}), nil
 }
 
-// decide notes what the sender is told.
-func (o *outgoing) decide(s *sender, what notice) {
+// decide notes what the sender is told, and reports whether that is so: another answer
+// that it was given before holds. Of a message that is on disk, and may be on its way or have been handled
+// without its being known, there may be more than one outcome.
+func (o *outgoing) decide(s *sender, what notice) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.window == nil {
-		return // the server has been started since
+		return true // the server has been started since
 	}
 	d, ok := o.window.At(s.place, s.key)
 	if !ok {
 		d, ok = o.window.Get(s.key, 0)
 	}
 	if !ok {
-		return
+		return true
 	}
+	before := *d
 	*d = decision{uint8(what.stage), what.failure.code(), what.counts != nil}
+	if before != (decision{}) && before != *d {
+		*d = before
+		return false
+	}
 	if d.counted {
 		if o.counts == nil {
 			o.counts = dedup.New[*Receipt](maxRemembered, rememberFor)
 		}
 		o.counts.Add(s.key, 0, what.counts) // window knows how old they are
 	}
+	return true
 }
 
 // expire forgets what is too old. It is for senders that send no more.
