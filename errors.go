@@ -59,7 +59,8 @@ var (
 
 	// ErrExpired: the message has waited for its receiver for longer than the server
 	// keeps messages, or newer ones needed its room; or the time of a request was over
-	// before its listener has returned.
+	// before its listener has returned. A receiver that lost its link before may have
+	// handled it without its being known.
 	ErrExpired = errors.New("the message has expired")
 
 	// ErrNoListener: the receiver has the message, and none of its listeners is for
