@@ -71,10 +71,9 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 	plain := data
 	data = appendHeaders(nil, data, h)
 	var n notices
-	var there reached
 	if to == All {
 		s.group = run.deliveries.newBroadcast(s)
-		there = run.deliveries.newReached(nil)
+		there := run.deliveries.newReached(nil)
 		srv.hub.broadcast(nil, srv.hub.now(), func(m *member, _ *peer) bool {
 			s.group.add()
 			why, _ := run.deliveries.bring(m, newLetter(s, data, false), nil, &n)
@@ -83,12 +82,13 @@ func (srv *server) deliver(ctx context.Context, data []byte, msgID, to string, h
 			}
 			return true
 		})
-		s.group.close()
+		n.send(srv, nil) // before it is waited for the disk
+		srv.keepForAll(ctx, plain, srv.hub.missed(there))
+		s.group.close() // what follows when it is told comes behind all of it
 	} else if why, _ := run.deliveries.bring(srv.hub.member([]byte(to)), newLetter(s, data, !h.Request), nil, &n); why != "" {
 		return fail(why.err(""))
 	}
 	n.send(srv, nil)
-	srv.keepForAll(ctx, plain, srv.hub.missed(there))
 	select {
 	case what := <-told:
 		if what.counts != nil {

@@ -96,8 +96,8 @@ func (p *peer) broadcastTracked(s sender, f frame.Frame, data []byte) (receivers
 		}
 		return true
 	})
-	s.group.close()
 	p.keepForAbsent(f, data, there)
+	s.group.close() // what the sender sends when it is told comes behind all of it
 	p.dispatch(data, f)
 	return receivers
 }
