@@ -513,22 +513,27 @@ func TestListsAtOnce(t *testing.T) {
 	})
 }
 
-// Who asks on and on, and reads no answer, is cut.
+// Who asks on and on, and reads no answer, is cut. In memory: sockets take megabytes before
+// anybody has to wait.
 func TestAnswersThatNobodyReads(t *testing.T) {
-	server := startServer(t, crosscomm.Config{Token: goodToken, Limits: crosscomm.Limits{HeaderTimeout: 100 * time.Millisecond}})
 	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 	for _, request := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET /_crosscomm/ HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n" + upgrade + "\r\n"} {
-		conn := dialTCP(t, server.addr)
-		if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // or it would be megabytes until nobody reads
-			t.Fatal(err)
-		}
-		_ = conn.SetWriteDeadline(time.Now().Add(testkit.Patience))
-		many, err := []byte(strings.Repeat(request, 1000)), error(nil)
-		for err == nil {
-			_, err = conn.Write(many)
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%.30q: the server still waits for its answers to be read", request)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			network := testkit.NewPipes()
+			_, stop := serveOn(t, network, crosscomm.Config{Token: goodToken, NoStateFile: true})
+			defer stop()
+			conn, err := network.Dial(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetWriteDeadline(time.Now().Add(time.Minute))
+			for err == nil {
+				_, err = conn.Write([]byte(request))
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%.30q: the server still waits for its answers to be read", request)
+			}
+		})
 	}
 }
