@@ -81,7 +81,11 @@ type DeliveryError struct {
 }
 
 func (e *DeliveryError) Error() string {
-	return fmt.Sprintf("message %s to %q: %v (it was %v)", e.MsgID, e.To, e.Err, e.Reached)
+	text := fmt.Sprintf("message %s to %q: %v", e.MsgID, e.To, e.Err)
+	if e.Reached > Sent {
+		text += fmt.Sprintf(" (it was %v)", e.Reached)
+	}
+	return text
 }
 
 // Unwrap returns Err.
