@@ -289,28 +289,42 @@ func TestUnreadComesAgain(t *testing.T) {
 	}
 }
 
-// What is sent to a client that is silent waits, and comes on the same connection when it
-// gives a sign of life.
-func TestSilentClientsQueue(t *testing.T) {
+// startImpatient starts a server that takes those who are silent for 100 ms as away, and a
+// client of it that is not.
+func startImpatient(t *testing.T) (server *testServer, sender *crosscomm.Service) {
+	t.Helper()
 	cfg := dirConfig(t)
 	cfg.HeartbeatInterval, cfg.HeartbeatTimeout = 20*time.Millisecond, 100*time.Millisecond
-	server := startServer(t, cfg)
-	sender := newClient(t, server.addr, "sender", crosscomm.Config{HeartbeatInterval: 10 * time.Millisecond})
+	server = startServer(t, cfg)
+	sender = newClient(t, server.addr, "sender", crosscomm.Config{HeartbeatInterval: 10 * time.Millisecond})
 	if err := sender.Login(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	silent := loginRaw(t, server.addr, "silent")
+	return server, sender
+}
+
+// texts reads all that comes, and answers pings.
+func (p *rawPeer) texts() <-chan string {
 	texts := make(chan string, 100)
-	go func() { // reads, and answers pings
+	go func() {
+		defer close(texts)
 		for {
-			_, data, err := silent.ReadMessage()
+			_, data, err := p.ReadMessage()
 			if err != nil {
-				close(texts)
 				return
 			}
 			texts <- string(data)
 		}
 	}()
+	return texts
+}
+
+// What is sent to a client that is silent waits, and comes on the same connection when it
+// gives a sign of life.
+func TestSilentClientsQueue(t *testing.T) {
+	server, sender := startImpatient(t)
+	silent := loginRaw(t, server.addr, "silent")
+	texts := silent.texts()
 	testkit.Eventually(t, "it has timed out", func() bool { return len(server.GetOnlineClients()) == 1 })
 	for i := range 10 {
 		if err := sender.SendMessage(testContext(t), fmt.Sprint(i), crosscomm.TypeText, "silent", crosscomm.Accepted); err != nil {
@@ -333,24 +347,9 @@ func TestSilentClientsQueue(t *testing.T) {
 // A client that was silent while it works on a message gets what has waited meanwhile
 // when it gives a sign of life, and not only when that message is done.
 func TestSilentClientAtWork(t *testing.T) {
-	cfg := dirConfig(t)
-	cfg.HeartbeatInterval, cfg.HeartbeatTimeout = 20*time.Millisecond, 100*time.Millisecond
-	server := startServer(t, cfg)
-	sender := newClient(t, server.addr, "sender", crosscomm.Config{HeartbeatInterval: 10 * time.Millisecond})
-	if err := sender.Login(testContext(t)); err != nil {
-		t.Fatal(err)
-	}
+	server, sender := startImpatient(t)
 	silent := agreedPeer(t, server.addr, "silent")
-	texts := make(chan string, 100)
-	go func() { // reads, and answers pings
-		for {
-			_, data, err := silent.ReadMessage()
-			if err != nil {
-				return
-			}
-			texts <- string(data)
-		}
-	}()
+	texts := silent.texts()
 	send := func(text string) {
 		if err := sender.SendMessage(testContext(t), text, crosscomm.TypeText, "silent", crosscomm.Accepted); err != nil {
 			t.Fatal(err)
@@ -361,13 +360,8 @@ func TestSilentClientAtWork(t *testing.T) {
 	testkit.Eventually(t, "it has timed out", func() bool { return len(server.GetOnlineClients()) == 1 })
 	send("meanwhile")
 	silent.write(frameOf("silent", "server", "heartbeat", "{}"))
-	select {
-	case got := <-texts:
-		if !strings.Contains(got, "meanwhile") {
-			t.Errorf("got %s", got)
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("it gets nothing more before it has reported the first message")
+	if got := testkit.Receive(t, texts); !strings.Contains(got, "meanwhile") { // before it has reported the first one
+		t.Errorf("got %s", got)
 	}
 }
 
