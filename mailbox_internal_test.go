@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -115,14 +116,9 @@ func TestDroppedWhileItIsRead(t *testing.T) {
 	if err := office.store.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
 	hub.mu.Lock() // with it the senders of what is read are looked for
 	b.attach(p, &n)
-	go func() {
-		defer close(done)
-		var n notices
-		b.load(&n)
-	}()
+	b.sendWaiting()
 	testkit.Eventually(t, "it is being read", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -132,10 +128,14 @@ func TestDroppedWhileItIsRead(t *testing.T) {
 		t.Error("one that is only on disk is known")
 	}
 	hub.mu.Unlock()
-	<-done
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if sent := b.letters.All(); len(sent) != 1 || sent[0].letter.seq != 2 {
+	var sent []sentLetter
+	testkit.Eventually(t, "what is left was sent", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		sent = slices.Clone(b.letters.All())
+		return len(sent) > 0
+	})
+	if len(sent) != 1 || sent[0].letter.seq != 2 {
 		t.Errorf("%d letters were sent", len(sent))
 	}
 }
