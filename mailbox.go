@@ -473,10 +473,11 @@ func (m *member) cancel(from *member, msgID []byte, n *notices) bool {
 // cancel gives up a request that is on disk behind others, and reports whether there is
 // one. If load has just read it, sendLoaded does not find it any more.
 func (b *mailbox) cancel(from *member, msgID []byte, n *notices) bool {
+	key := dedup.Of(msgID)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for seq, l := range b.behind {
-		if l.group == nil && l.from == from && l.key == dedup.Of(msgID) {
+		if l.group == nil && l.from == from && l.key == key {
 			delete(b.behind, seq)
 			n.fail(l, failedExpired, "it was cancelled")
 			b.office.store.Delete(b.member.id, []uint64{seq}, nil)
