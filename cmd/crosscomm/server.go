@@ -41,7 +41,7 @@ type serverCommand struct {
 	QueueSize         size       `help:"The same in bytes." default:"64MiB" placeholder:"SIZE"`
 	QueueSizeInAll    size       `help:"The same for all clients; then no more is taken." default:"4GiB" placeholder:"SIZE"`
 	QueueBroadcasts   bool       `help:"Have messages to all wait, too, for all known clients that are away."`
-	QueueUnread       bool       `help:"Keep messages for clients that are there, too, until these have read them, so that none is lost with a connection; about twice the processor time for each."`
+	QueueUnread       bool       `help:"Keep messages for clients that are there, too, until these have read them, so that none is lost with a connection; it costs processor time and disk, most for fast messages to Python, Java and Swift."`
 	QueueFor          []string   `help:"Id of a client for which messages wait although it may never have logged in. May be repeated." placeholder:"ID"`
 	PrintOSSEnv       bool       `name:"print-oss-env" help:"Print the settings by which Python and Java peers use the files of a server with this --data-dir, and end."`
 	LogLevel          slog.Level `help:"What is logged to standard error: debug, info, warn or error." default:"info" placeholder:"LEVEL"`
